@@ -1,0 +1,340 @@
+package segmenter
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"headwater/segmenter/cmaf"
+	"headwater/segmenter/media"
+)
+
+// maxParts bounds the parts of one segment: the index of a part takes seven bits of its sequence number.
+const maxParts = 128
+
+func headSize(rows []media.SampleInfo) int { return cmaf.HeadSize(rows) }
+
+// LongGOP says what to do when key frames are further apart than a segment may last.
+type LongGOP string
+
+// What to do about long GOPs.
+const (
+	// Stretch makes the first GOP's length the target duration of the run, up to MaxTargetDuration.
+	Stretch LongGOP = "stretch"
+	// CutGOP also cuts at frames that are not key frames, dividing the GOP evenly.
+	CutGOP LongGOP = "cut"
+	// Refuse ends the publication.
+	Refuse LongGOP = "refuse"
+)
+
+// MaxTargetDuration is the longest target duration that LongGOP Stretch settles on.
+const MaxTargetDuration = 10 * time.Second
+
+// A Config says how the streams of a name are cut. Zero values stand for the defaults.
+type Config struct {
+	TargetDuration time.Duration // default 2 s; a whole number of seconds in playlists
+	PartTarget     time.Duration // 0 is ordinary HLS, without parts
+	WindowSegments int           // segments listed at least; default 8
+	WindowMin      time.Duration // and lasting at least; default 6 target durations
+	LongGOP        LongGOP       // default Stretch
+	LossGrace      time.Duration // how long a run outlives a publisher that was lost; default 90 s
+	UnpublishGrace time.Duration // and one that said goodbye; default 10 s
+}
+
+// Defaults.
+const (
+	DefaultTargetDuration = 2 * time.Second
+	DefaultPartTarget     = 334 * time.Millisecond
+	DefaultWindowSegments = 8
+	DefaultLossGrace      = 90 * time.Second
+	DefaultUnpublishGrace = 10 * time.Second
+)
+
+func (c Config) withDefaults() Config {
+	if c.TargetDuration <= 0 {
+		c.TargetDuration = DefaultTargetDuration
+	}
+	if c.WindowSegments <= 0 {
+		c.WindowSegments = DefaultWindowSegments
+	}
+	// A playlist never lasts less than three target durations (RFC 8216bis 6.2.2), and a delta update skips only what is
+	// older than six (4.4.3.8).
+	if c.WindowMin <= 0 {
+		c.WindowMin = 6 * c.TargetDuration
+	}
+	c.WindowMin = max(c.WindowMin, 3*c.TargetDuration)
+	if c.LongGOP == "" {
+		c.LongGOP = Stretch
+	}
+	if c.LossGrace <= 0 {
+		c.LossGrace = DefaultLossGrace
+	}
+	if c.UnpublishGrace <= 0 {
+		c.UnpublishGrace = DefaultUnpublishGrace
+	}
+	return c
+}
+
+// A Run is one timeline of a Stream: it begins with a publication, goes on through reconnects within the grace, and ends
+// for good. Everything but the multivariant playlist has its URL below the run's ID.
+type Run struct {
+	ID       string // a path element, never used again
+	Stream   *Stream
+	Config   Config // with defaults filled in
+	FirstMSN uint64
+	Epoch    int64 // wall clock at timeline 0, Unix ns
+
+	renditions atomic.Pointer[[]*Rendition]
+	target     atomic.Int64  // target duration, s
+	version    atomic.Uint64 // rises when what a Presentation says may have changed
+
+	// The publication that feeds the run owns these; the stream hands them from one to the next.
+	msn   uint64 // of the segment that is open or was last; 0 before the first
+	discs uint64 // discontinuities so far: the Discontinuity Sequence Number of what is being made
+	edge  int64  // where the furthest rendition ends on the timeline, ns
+
+	mu      sync.Mutex // orders Windows among the renditions; taken once a part
+	ended   bool
+	waiting bool // a track has been announced that is not there yet
+	readyCh chan struct{}
+	ready   bool
+
+	expiry time.Time // when an ended run is let go; the stream's
+
+	presMu sync.Mutex
+	pres   *Presentation
+}
+
+// NewRun returns a run without renditions.
+func NewRun(id string, s *Stream, cfg Config, firstMSN uint64, epoch int64) *Run {
+	r := &Run{ID: id, Stream: s, Config: cfg.withDefaults(), FirstMSN: firstMSN, Epoch: epoch, readyCh: make(chan struct{})}
+	r.renditions.Store(&[]*Rendition{})
+	r.target.Store(wholeSeconds(r.Config.TargetDuration))
+	return r
+}
+
+// wholeSeconds rounds to nearest, at least 1: RFC 8216bis compares EXT-X-TARGETDURATION with rounded durations (4.4.3.1).
+func wholeSeconds(d time.Duration) int64 { return max(int64((d+time.Second/2)/time.Second), 1) }
+
+// TargetDuration is the run's target duration in whole seconds. It may change until the run is ready, never afterwards.
+func (r *Run) TargetDuration() int { return int(r.target.Load()) }
+
+// AddRendition adds a rendition. Its owner calls Start next.
+func (r *Run) AddRendition(id string, kind media.Kind) *Rendition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := &Rendition{ID: id, Kind: kind, Run: r, nextPart: -1}
+	rs := append([]*Rendition(nil), *r.renditions.Load()...)
+	rs = append(rs, n)
+	r.renditions.Store(&rs)
+	return n
+}
+
+// Renditions returns the run's renditions that have begun; the slice is shared and does not change.
+func (r *Run) Renditions() []*Rendition {
+	rs := *r.renditions.Load()
+	for i, x := range rs {
+		if x.window.Load() == nil {
+			out := append([]*Rendition(nil), rs[:i]...)
+			for _, y := range rs[i+1:] {
+				if y.window.Load() != nil {
+					out = append(out, y)
+				}
+			}
+			return out
+		}
+	}
+	return rs
+}
+
+// Rendition returns the rendition with that ID.
+func (r *Run) Rendition(id string) (*Rendition, bool) {
+	if x, ok := r.find(id); ok && x.window.Load() != nil {
+		return x, true
+	}
+	return nil, false
+}
+
+// find returns the rendition with that ID, begun or not.
+func (r *Run) find(id string) (*Rendition, bool) {
+	for _, x := range *r.renditions.Load() {
+		if x.ID == id {
+			return x, true
+		}
+	}
+	return nil, false
+}
+
+// Ready is closed when the run can be played: each of its renditions has a complete segment, and the tracks that were
+// announced are there or have been waited for long enough.
+func (r *Run) Ready() <-chan struct{} { return r.readyCh }
+
+// IsReady says whether Ready is closed.
+func (r *Run) IsReady() bool {
+	select {
+	case <-r.readyCh:
+		return true
+	default:
+		return false
+	}
+}
+
+// settle closes readyCh when it is time. r.mu is not held.
+func (r *Run) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ready || r.waiting {
+		return
+	}
+	rs := *r.renditions.Load()
+	if len(rs) == 0 {
+		return
+	}
+	for _, x := range rs {
+		if w := x.window.Load(); w == nil || len(w.Segments) == 0 {
+			return
+		}
+	}
+	r.ready = true
+	r.version.Add(1)
+	close(r.readyCh)
+}
+
+// Ended says whether the run has ended: all its playlists carry EXT-X-ENDLIST.
+func (r *Run) Ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.ended
+}
+
+// End ends the run: no segment will follow. The renditions' owner has stopped and cut.
+func (r *Run) End() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return
+	}
+	r.ended = true
+	for _, x := range *r.renditions.Load() {
+		if x.window.Load() != nil {
+			x.publish()
+		}
+	}
+	r.version.Add(1)
+}
+
+// A Presentation is what a multivariant playlist describes: the renditions of a run and what has been measured of them,
+// at one instant. It is immutable.
+type Presentation struct {
+	Run        *Run
+	Renditions []Described
+
+	version  uint64
+	memoOnce sync.Once
+	memo     any
+}
+
+// A Described is a rendition with what a multivariant playlist says about it.
+type Described struct {
+	Rendition *Rendition
+	Track     media.Track
+	Peak      int     // bits a second over any 0.5 to 1.5 target durations
+	Average   int     // bits a second
+	FrameRate float64 // from the parameter sets, else measured; 0 for audio
+}
+
+// Presentation describes the run as it is now. The same value is returned until something it says changes.
+func (r *Run) Presentation() *Presentation {
+	v := r.version.Load()
+	r.presMu.Lock()
+	defer r.presMu.Unlock()
+	if r.pres != nil && r.pres.version == v {
+		return r.pres
+	}
+	p := &Presentation{Run: r, version: v}
+	for _, x := range r.Renditions() {
+		w := x.Window()
+		if len(w.Segments) == 0 {
+			continue
+		}
+		d := Described{Rendition: x, Track: w.Init().Track}
+		s := x.Stats()
+		d.Peak, d.Average = s.Peak, s.Average
+		if x.Kind == media.Video {
+			d.FrameRate = frameRate(w)
+		}
+		p.Renditions = append(p.Renditions, d)
+	}
+	if r.pres != nil && p.same(r.pres) {
+		r.pres.version = v
+		return r.pres
+	}
+	r.pres = p
+	return p
+}
+
+func (p *Presentation) same(q *Presentation) bool {
+	if len(p.Renditions) != len(q.Renditions) {
+		return false
+	}
+	for i := range p.Renditions {
+		a, b := &p.Renditions[i], &q.Renditions[i]
+		if a.Rendition != b.Rendition || a.Peak != b.Peak || a.Average != b.Average || a.FrameRate != b.FrameRate ||
+			a.Track.Codec.String != b.Track.Codec.String || a.Track.Width != b.Track.Width || a.Track.Height != b.Track.Height {
+			return false
+		}
+	}
+	return true
+}
+
+// Memo returns what render returned when it was first called for p.
+func (p *Presentation) Memo(render func() any) any {
+	p.memoOnce.Do(func() { p.memo = render() })
+	return p.memo
+}
+
+// frameRate is the stated frame rate of w's track, or else the measured one, taken to the nearest standard rate.
+func frameRate(w *Window) float64 {
+	if f := w.Init().Track.FrameRate.Float(); f > 0 {
+		return f
+	}
+	var n int
+	var ticks int64
+	for _, s := range w.Segments {
+		for _, p := range s.Parts {
+			n += len(p.Samples)
+		}
+		if !s.Gap {
+			ticks += s.Duration
+		}
+	}
+	if ticks <= 0 {
+		return 0
+	}
+	return nearestRate(float64(n) * float64(w.Timescale()) / float64(ticks))
+}
+
+// nearestRate returns the standard frame rate that f lies within 0.2 % of, the nearest first, or else f.
+func nearestRate(f float64) float64 {
+	best, err := f, 0.002
+	for _, r := range [...]float64{10, 12, 12.5, 15, 20, 24000.0 / 1001, 24, 25, 30000.0 / 1001, 30, 48, 50, 60000.0 / 1001, 60, 72, 90, 100, 120} {
+		if e := max(f/r, r/f) - 1; e < err {
+			best, err = r, e
+		}
+	}
+	return best
+}
+
+// lasts is the duration of the longest playlist of the run, ns.
+func (r *Run) lasts() int64 {
+	var most int64
+	for _, x := range r.Renditions() {
+		var sum int64
+		w := x.Window()
+		for _, s := range w.Segments {
+			sum += media.Rescale(s.Duration, s.Init.Track.Timescale, media.Second)
+		}
+		most = max(most, sum)
+	}
+	return most
+}
