@@ -102,6 +102,11 @@ func TestAwait(t *testing.T) {
 		if w := <-done; !w.Ended {
 			t.Error("woken with a playlist that has not ended")
 		}
+		ended := r.Window()
+		newFeed(t, o, "live/a", 30, 60).tracks().run(5) // somebody who publishes after the end begins another run
+		if r.Window() != ended {
+			t.Error("an ended playlist has changed")
+		}
 		if _, err := r.Await(ctx, r.Window().LastMSN()+100, 3); err != nil {
 			t.Error("an ended playlist answers everything")
 		}

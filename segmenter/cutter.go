@@ -109,7 +109,7 @@ func (c *cutter) take(arrived int64) *Part {
 
 // A pace watches how regularly frames come, and knows how long one lasts.
 type pace struct {
-	fixed     int64 // ticks of a frame as the parameter sets state it, 0 when they do not
+	fixed     int64 // ticks of a frame as the parameter sets state it, 0 when they do not: a hint
 	nominal   int64 // ticks of a frame; 0 is unknown
 	irregular bool  // frames do not come when they are expected: wait for them
 
@@ -123,6 +123,8 @@ type pace struct {
 const (
 	maxWrong = 3
 	minRight = 60
+	// minMeasured is how many frames' durations are measured before they are believed rather than the parameter sets.
+	minMeasured = 8
 )
 
 func (p *pace) restart() { p.n = 0 }
@@ -149,13 +151,13 @@ func (p *pace) frame(dts int64, predicted bool) {
 	}
 	p.hist[p.n%len(p.hist)] = dts
 	p.n++
-	if p.fixed > 0 && !p.irregular {
-		p.nominal = p.fixed
-		return
+	k := min(p.n, len(p.hist)) - 1
+	if k > 0 {
+		p.nominal = max((dts-p.hist[(p.n-1-k)%len(p.hist)]+int64(k)/2)/int64(k), 1)
 	}
-	if k := min(p.n, len(p.hist)) - 1; k > 0 {
-		p.nominal = (dts - p.hist[(p.n-1-k)%len(p.hist)] + int64(k)/2) / int64(k)
-		p.nominal = max(p.nominal, 1)
+	// What the parameter sets state is exact, but may be the highest rate rather than the real one.
+	if p.fixed > 0 && (k < minMeasured || max(p.nominal, p.fixed)*50 <= min(p.nominal, p.fixed)*51) {
+		p.nominal = p.fixed
 	}
 }
 

@@ -107,10 +107,14 @@ type Start struct {
 	Init          *Init
 }
 
-// Start opens a segment on a rendition that has none open: its first, or the first after a pause.
+// Start opens a segment on a rendition that has none open: its first, or the first after a pause. Like Append and Cut it does
+// nothing once the run has ended: no segment follows EXT-X-ENDLIST (RFC 8216bis 4.4.3.4).
 func (r *Rendition) Start(s Start) {
 	r.Run.mu.Lock()
 	defer r.Run.mu.Unlock()
+	if r.Run.ended {
+		return
+	}
 	r.begin(s)
 	r.publish()
 }
@@ -125,6 +129,9 @@ func (r *Rendition) begin(s Start) {
 func (r *Rendition) Append(p *Part) {
 	r.Run.mu.Lock()
 	defer r.Run.mu.Unlock()
+	if r.Run.ended {
+		return
+	}
 	p.MSN, p.Index, p.trackID = r.open.MSN, len(r.open.Parts), r.open.Init.Track.ID
 	p.size = headSize(p.Samples) + len(p.Payload)
 	r.open.Parts = append(r.open.Parts, p)
@@ -141,6 +148,9 @@ func (r *Rendition) Append(p *Part) {
 func (r *Rendition) Cut(end int64, next *Start) {
 	r.Run.mu.Lock()
 	defer r.Run.mu.Unlock()
+	if r.Run.ended {
+		return
+	}
 	o := &r.open
 	s := &Segment{
 		MSN: o.MSN, Discontinuity: o.Discontinuity, DiscSeq: o.DiscSeq, Init: o.Init,

@@ -293,11 +293,10 @@ func (p *Presentation) Memo(render func() any) any {
 	return p.memo
 }
 
-// frameRate is the stated frame rate of w's track, or else the measured one, taken to the nearest standard rate.
+// frameRate is the measured frame rate of w's track, taken to the nearest standard rate, or the stated one if that agrees
+// with it: parameter sets may state the highest rate instead of the real one.
 func frameRate(w *Window) float64 {
-	if f := w.Init().Track.FrameRate.Float(); f > 0 {
-		return f
-	}
+	stated := w.Init().Track.FrameRate.Float()
 	var n int
 	var ticks int64
 	for _, s := range w.Segments {
@@ -309,9 +308,13 @@ func frameRate(w *Window) float64 {
 		}
 	}
 	if ticks <= 0 {
-		return 0
+		return stated
 	}
-	return nearestRate(float64(n) * float64(w.Timescale()) / float64(ticks))
+	f := float64(n) * float64(w.Timescale()) / float64(ticks)
+	if stated > 0 && max(f/stated, stated/f) < 1.02 {
+		return stated
+	}
+	return nearestRate(f)
 }
 
 // nearestRate returns the standard frame rate that f lies within 0.2 % of, the nearest first, or else f.

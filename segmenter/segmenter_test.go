@@ -506,3 +506,27 @@ func TestOrdinary(t *testing.T) {
 	}
 	aligned(t, v, a, 1024.0/48000)
 }
+
+// Parameter sets that state another frame rate than the real one do not break the cutting, and the playlist says the real one.
+func TestStatedFrameRate(t *testing.T) {
+	for _, stated := range []uint32{30, 60, 25, 300} {
+		cfg := Config{PartTarget: DefaultPartTarget}
+		o := origin(cfg)
+		f := newFeed(t, o, "live/a", 30, 60)
+		vt := videoTrack()
+		vt.FrameRate = media.Ratio{Num: stated, Den: 1}
+		if err := f.pub.SetTracks([]media.Track{vt, audioTrack()}); err != nil {
+			t.Fatal(err)
+		}
+		f.run(20)
+		v := watch(t, rendition(t, o, "live/a", "video"))
+		f.run(60)
+		v.follow().checkParts(cfg, true)
+		if n := len(v.w.Segments[3].Parts); n != 6 {
+			t.Errorf("stated %d: %d parts in a segment of 60 frames", stated, n)
+		}
+		if got := v.r.Run.Presentation().Renditions[0].FrameRate; got != 30 {
+			t.Errorf("stated %d: FRAME-RATE %g, the frames come at 30", stated, got)
+		}
+	}
+}
