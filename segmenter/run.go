@@ -240,7 +240,9 @@ type Described struct {
 	Track     media.Track
 	Peak      int     // bits a second over any 0.5 to 1.5 target durations
 	Average   int     // bits a second
-	FrameRate float64 // from the parameter sets, else measured; 0 for audio
+	FrameRate float64 // measured, or stated if that agrees; 0 for audio
+
+	init *Init
 }
 
 // Presentation describes the run as it is now. The same value is returned until something it says changes.
@@ -257,7 +259,7 @@ func (r *Run) Presentation() *Presentation {
 		if len(w.Segments) == 0 {
 			continue
 		}
-		d := Described{Rendition: x, Track: w.Init().Track}
+		d := Described{Rendition: x, Track: w.Init().Track, init: w.Init()}
 		s := x.Stats()
 		d.Peak, d.Average = s.Peak, s.Average
 		if x.Kind == media.Video {
@@ -279,8 +281,7 @@ func (p *Presentation) same(q *Presentation) bool {
 	}
 	for i := range p.Renditions {
 		a, b := &p.Renditions[i], &q.Renditions[i]
-		if a.Rendition != b.Rendition || a.Peak != b.Peak || a.Average != b.Average || a.FrameRate != b.FrameRate ||
-			a.Track.Codec.String != b.Track.Codec.String || a.Track.Width != b.Track.Width || a.Track.Height != b.Track.Height {
+		if a.Rendition != b.Rendition || a.Peak != b.Peak || a.Average != b.Average || a.FrameRate != b.FrameRate || a.init != b.init {
 			return false
 		}
 	}

@@ -1,0 +1,288 @@
+package playlist
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/grafov/m3u8"
+
+	"headwater/segmenter"
+	"headwater/segmenter/media"
+)
+
+const (
+	// audioGroup is the GROUP-ID of the one group that holds every audio rendition.
+	audioGroup = "audio"
+	// startRate is about what the first variant should average: players begin with the first one they can play
+	// (Apple's authoring specification recommends some 2 Mb/s).
+	startRate = 2_000_000
+	// announcedMargin: until something has been measured, the peak is taken to be this many percent of what the encoder
+	// announced.
+	announcedMargin = 125
+	// Rates to declare when nothing is known at all.
+	unknownVideoRate = 2_000_000
+	unknownAudioRate = 128_000
+
+	maxNameRunes = 64 // of a NAME attribute; labels come from encoders
+)
+
+// AppendMultivariant appends the Multivariant Playlist of p to dst: a variant for each video rendition, with the audio
+// renditions as one group; or, when there is no video, one for the audio.
+func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
+	video, audio := split(p)
+	m := m3u8.NewMasterPlaylist()
+	m.SetVersion(1) // nothing in it needs more; the library makes it 4 when there is EXT-X-MEDIA (RFC 8216 7)
+	// Players do not read this playlist again, so it promises nothing that a change of the encoder's could break
+	// (RFC 8216bis 4.4.2.1).
+	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
+
+	var group []*m3u8.Alternative
+	var lacking [][]string // what the library cannot write, for each EXT-X-MEDIA and then each EXT-X-STREAM-INF
+	if len(video) > 0 || len(audio) > 1 {
+		names := map[string]bool{}
+		for i, d := range audio {
+			group = append(group, &m3u8.Alternative{
+				Type: "AUDIO", GroupId: audioGroup, Name: uniqueName(d, names), Language: language(d.Track.Language),
+				Default: i == 0, Autoselect: "YES", URI: uri(p, d),
+			})
+			lacking = append(lacking, mediaAttributes(d))
+		}
+	}
+	for _, v := range variants(video, audio) {
+		params := v.params(ranged(video))
+		if group != nil {
+			params.Audio, params.Alternatives = audioGroup, group
+		}
+		m.Append(uri(p, v.main), nil, params)
+		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.main.Rendition.ID))})
+	}
+	return appendComplete(dst, m.Encode().Bytes(), lacking)
+}
+
+// appendComplete appends a playlist of the library's with what it lacks: attributes that it does not know, in the order of
+// its EXT-X-MEDIA and EXT-X-STREAM-INF lines; and without what it has too much: PROGRAM-ID, which left the standard with
+// version 6.
+func appendComplete(dst, text []byte, lacking [][]string) []byte {
+	for line := range bytes.Lines(text) {
+		media, stream := bytes.HasPrefix(line, []byte("#EXT-X-MEDIA:")), bytes.HasPrefix(line, []byte("#EXT-X-STREAM-INF:"))
+		if !media && !stream {
+			dst = append(dst, line...)
+			continue
+		}
+		line = bytes.Replace(bytes.TrimSuffix(line, []byte("\n")), []byte("PROGRAM-ID=0,"), nil, 1)
+		dst = append(dst, line...)
+		for _, attribute := range lacking[0] {
+			dst = append(append(dst, ','), attribute...)
+		}
+		lacking = lacking[1:]
+		dst = append(dst, '\n')
+	}
+	return dst
+}
+
+func split(p *segmenter.Presentation) (video, audio []*segmenter.Described) {
+	for i := range p.Renditions {
+		switch d := &p.Renditions[i]; d.Rendition.Kind {
+		case media.Video:
+			video = append(video, d)
+		case media.Audio:
+			audio = append(audio, d)
+		}
+	}
+	return video, audio
+}
+
+// A variant is a Variant Stream: the rendition that its URI names, and what may play along with it.
+type variant struct {
+	main          *segmenter.Described
+	peak, average int // bits a second, of the worst combination
+	codecs        []string
+}
+
+// variants returns the start variant and then the others, ascending.
+func variants(video, audio []*segmenter.Described) []variant {
+	group := audio
+	if len(video) == 0 {
+		if len(audio) == 0 {
+			return nil
+		}
+		video, audio = audio[:1], audio[1:]
+	}
+	var peak, average int
+	for _, d := range audio {
+		p, a := rates(d, unknownAudioRate)
+		peak, average = max(peak, p), max(average, a)
+	}
+	var out []variant
+	for _, d := range video {
+		unknown := unknownVideoRate
+		if d.Rendition.Kind == media.Audio {
+			unknown = unknownAudioRate
+		}
+		p, a := rates(d, unknown)
+		v := variant{main: d, peak: p + peak, average: a + average}
+		if d.Rendition.Kind == media.Audio { // one of the group plays, and not two
+			v.peak, v.average = max(p, peak), max(a, average)
+		}
+		for _, x := range append([]*segmenter.Described{d}, group...) {
+			if c := x.Track.Codec.String; c != "" && !slices.Contains(v.codecs, c) {
+				v.codecs = append(v.codecs, c)
+			}
+		}
+		out = append(out, v)
+	}
+	slices.SortStableFunc(out, func(a, b variant) int { return a.peak - b.peak })
+	start := 0
+	for i, v := range out {
+		if off(v.average) < off(out[start].average) {
+			start = i
+		}
+	}
+	v := out[start]
+	return slices.Insert(slices.Delete(out, start, start+1), 0, v)
+}
+
+// off is how far a rate is from the start variant's, as a ratio.
+func off(rate int) float64 { return math.Abs(math.Log(float64(max(rate, 1)) / startRate)) }
+
+// rates returns what was measured of d, or else what it announced.
+func rates(d *segmenter.Described, unknown int) (peak, average int) {
+	peak, average = d.Peak, d.Average
+	if announced := d.Track.BitRate; peak <= 0 && announced > 0 {
+		peak = announced * announcedMargin / 100
+	} else if peak <= 0 {
+		peak = unknown
+	}
+	if average <= 0 {
+		average = peak
+	}
+	return peak, min(average, peak)
+}
+
+func (v *variant) params(ranged bool) m3u8.VariantParams {
+	t := &v.main.Track
+	p := m3u8.VariantParams{
+		Bandwidth: roundUp(v.peak), AverageBandwidth: roundUp(v.average),
+		Codecs: strings.Join(v.codecs, ","),
+		// Captions in the video would be listed; there are none that anybody has declared.
+		Captions: "NONE",
+	}
+	if v.main.Rendition.Kind != media.Video {
+		return p
+	}
+	p.FrameRate = v.main.FrameRate
+	if w, h := displaySize(t); w > 0 && h > 0 {
+		p.Resolution = fmt.Sprintf("%dx%d", w, h)
+	}
+	if ranged {
+		p.VideoRange = videoRange(t)
+	}
+	return p
+}
+
+// roundUp rounds a rate up to two figures, so that a playlist does not change with every segment.
+func roundUp(rate int) uint32 {
+	step := 1
+	for rate/step >= 100 {
+		step *= 10
+	}
+	return uint32(min((rate+step-1)/step*step, math.MaxUint32))
+}
+
+// displaySize is the size at which t should be displayed, as RESOLUTION states it (RFC 8216bis 4.4.6.2): with square pixels.
+func displaySize(t *media.Track) (w, h int) {
+	if a := t.PixelAspect.Float(); a > 0 {
+		return int(math.Round(float64(t.Width) * a)), t.Height
+	}
+	return t.Width, t.Height
+}
+
+// videoRange is the VIDEO-RANGE of t, from its transfer characteristics (RFC 8216bis 4.4.6.2; ISO/IEC 23091-2).
+func videoRange(t *media.Track) string {
+	switch t.Color.Transfer {
+	case 16:
+		return "PQ"
+	case 18:
+		return "HLG"
+	}
+	return "SDR"
+}
+
+// ranged says whether VIDEO-RANGE is to be written: it may be left out when everything is SDR.
+func ranged(video []*segmenter.Described) bool {
+	return slices.ContainsFunc(video, func(d *segmenter.Described) bool { return videoRange(&d.Track) != "SDR" })
+}
+
+func mediaAttributes(d *segmenter.Described) []string {
+	var out []string
+	if n := d.Track.Channels; n > 0 {
+		out = append(out, quoted("CHANNELS", strconv.Itoa(n)))
+	}
+	return append(out, quoted("STABLE-RENDITION-ID", stable(d.Rendition.ID)))
+}
+
+func quoted(name, value string) string { return name + `="` + value + `"` }
+
+// uri is relative to the multivariant playlist, which is the one that names the run.
+func uri(p *segmenter.Presentation, d *segmenter.Described) string {
+	return url.PathEscape(p.Run.ID) + "/" + url.PathEscape(d.Rendition.ID) + "/" + Index
+}
+
+// stable is the ID as a stable identifier, which has a narrow alphabet (RFC 8216bis 4.4.6.1). It does not name the run: it
+// is the same after a restart and on another origin.
+func stable(id string) string {
+	return strings.Map(func(r rune) rune {
+		if r < utf8.RuneSelf && (unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("+/=.-_", r)) {
+			return r
+		}
+		return '_'
+	}, id)
+}
+
+// language returns a BCP 47 tag that is safe in a quoted string: what encoders send need not be.
+func language(s string) string {
+	ok := len(s) >= 2 && len(s) <= 35 && s[0] != '-' && s[len(s)-1] != '-'
+	for i := 0; ok && i < len(s); i++ {
+		c := s[i]
+		ok = c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-'
+	}
+	if !ok {
+		return "und"
+	}
+	return s
+}
+
+// uniqueName is a NAME for people that no other member of the group has (RFC 8216bis 4.4.6.1.1).
+func uniqueName(d *segmenter.Described, taken map[string]bool) string {
+	name := label(d.Track.Label)
+	if name == "" {
+		if name = language(d.Track.Language); name == "und" {
+			name = "Audio"
+		}
+	}
+	for taken[name] {
+		name += " (" + stable(d.Rendition.ID) + ")"
+	}
+	taken[name] = true
+	return name
+}
+
+// label returns s without what a quoted string or a playlist may not hold.
+func label(s string) string {
+	n := 0
+	s = strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || r == '"' || unicode.IsControl(r) || n >= maxNameRunes {
+			return -1
+		}
+		n++
+		return r
+	}, s)
+	return strings.TrimSpace(s)
+}

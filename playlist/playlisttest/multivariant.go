@@ -1,0 +1,131 @@
+package playlisttest
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// MultivariantProblems says how a Multivariant Playlist breaks RFC 8216bis, Apple's authoring specification or the house's
+// own rules.
+func MultivariantProblems(body []byte) []string {
+	out := commonProblems(string(body))
+	bad := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	count := map[string]int{}
+	groups := map[string][]map[string]string{}
+	var streams []map[string]string
+	stable := map[string]bool{}
+	pending := false
+	for line := range strings.Lines(string(body)) {
+		line = strings.TrimSuffix(line, "\n")
+		tag, value, _ := strings.Cut(line, ":")
+		if !strings.HasPrefix(line, "#") {
+			if !pending || strings.ContainsAny(line, "?#\\ ") || strings.HasPrefix(line, "/") {
+				bad("URI line %q", line)
+			}
+			pending = false
+			continue
+		}
+		if pending {
+			bad("EXT-X-STREAM-INF without a URI line")
+			pending = false
+		}
+		count[tag]++
+		switch tag {
+		case "#EXTM3U", "#EXT-X-VERSION", "#EXT-X-INDEPENDENT-SEGMENTS":
+		case "#EXT-X-MEDIA":
+			a, problems := attributes(value)
+			out = append(out, problems...)
+			for _, k := range []string{"TYPE", "GROUP-ID", "NAME", "LANGUAGE", "AUTOSELECT", "STABLE-RENDITION-ID", "CHANNELS", "URI"} {
+				if a[k] == "" {
+					bad("EXT-X-MEDIA without %s", k)
+				}
+			}
+			groups[a["GROUP-ID"]] = append(groups[a["GROUP-ID"]], a)
+			if id := a["STABLE-RENDITION-ID"]; stable["r"+id] || !stableID.MatchString(id) {
+				bad("STABLE-RENDITION-ID %q", id)
+			}
+			stable["r"+a["STABLE-RENDITION-ID"]] = true
+		case "#EXT-X-STREAM-INF":
+			a, problems := attributes(value)
+			out = append(out, problems...)
+			streams = append(streams, a)
+			pending = true
+			for _, k := range []string{"BANDWIDTH", "AVERAGE-BANDWIDTH", "CODECS", "STABLE-VARIANT-ID", "CLOSED-CAPTIONS"} {
+				if a[k] == "" {
+					bad("EXT-X-STREAM-INF without %s", k)
+				}
+			}
+			if a["PROGRAM-ID"] != "" {
+				bad("PROGRAM-ID")
+			}
+			if id := a["STABLE-VARIANT-ID"]; stable["v"+id] || !stableID.MatchString(id) {
+				bad("STABLE-VARIANT-ID %q", id)
+			}
+			stable["v"+a["STABLE-VARIANT-ID"]] = true
+			if b := seconds(a["BANDWIDTH"]); b < 1000 || b < seconds(a["AVERAGE-BANDWIDTH"]) {
+				bad("BANDWIDTH=%s, AVERAGE-BANDWIDTH=%s", a["BANDWIDTH"], a["AVERAGE-BANDWIDTH"])
+			}
+			video := false
+			for c := range strings.SplitSeq(a["CODECS"], ",") {
+				if !codecString.MatchString(c) {
+					bad("codec %q", c)
+				}
+				video = video || strings.HasPrefix(c, "avc1.")
+			}
+			if video != (a["RESOLUTION"] != "") || video != frameRate.MatchString(a["FRAME-RATE"]) {
+				bad("RESOLUTION=%s FRAME-RATE=%s of %s", a["RESOLUTION"], a["FRAME-RATE"], a["CODECS"])
+			}
+		default:
+			bad("unexpected line %s", line)
+		}
+	}
+	if pending {
+		bad("EXT-X-STREAM-INF without a URI line")
+	}
+	if count["#EXT-X-VERSION"] != 1 || count["#EXT-X-INDEPENDENT-SEGMENTS"] > 1 {
+		bad("EXT-X-VERSION %d times, EXT-X-INDEPENDENT-SEGMENTS %d times", count["#EXT-X-VERSION"], count["#EXT-X-INDEPENDENT-SEGMENTS"])
+	}
+	for id, g := range groups {
+		defaults, names := 0, map[string]bool{}
+		for _, a := range g {
+			if a["DEFAULT"] == "YES" {
+				defaults++
+			}
+			if names[a["NAME"]] {
+				bad("two members %q in group %s", a["NAME"], id)
+			}
+			names[a["NAME"]] = true
+		}
+		if defaults > 1 {
+			bad("%d defaults in group %s", defaults, id)
+		}
+	}
+	same := func(attr string) {
+		for _, s := range streams {
+			if (s[attr] == "") != (streams[0][attr] == "") {
+				bad("%s on some variants and not on others", attr)
+			}
+		}
+	}
+	same("CLOSED-CAPTIONS")
+	same("VIDEO-RANGE")
+	for i, s := range streams {
+		if s["AUDIO"] != "" && groups[s["AUDIO"]] == nil {
+			bad("no audio group %s", s["AUDIO"])
+		}
+		if i > 1 && seconds(s["BANDWIDTH"]) < seconds(streams[i-1]["BANDWIDTH"]) {
+			bad("variants after the first do not ascend")
+		}
+	}
+	if len(streams) == 0 {
+		bad("no variant")
+	}
+	return out
+}
+
+var (
+	stableID    = regexp.MustCompile(`^[A-Za-z0-9+/=._-]+$`)
+	codecString = regexp.MustCompile(`^(avc1\.[0-9a-f]{6}|mp4a\.40\.(2|5|29|42))$`)
+	frameRate   = regexp.MustCompile(`^\d+\.\d{3}$`)
+)

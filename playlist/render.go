@@ -1,0 +1,126 @@
+// Package playlist writes Media Playlists and Multivariant Playlists (RFC 8216bis) of what package segmenter holds. It
+// knows URIs, not HTTP: who asks, when, and under which headers is no concern of its.
+//
+// A playlist is written at most once per Window or Presentation and form, and only when somebody asks; everybody gets the
+// same bytes. What it says depends on the Window alone: no clock, no query parameter, no map's order.
+package playlist
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/hex"
+	"sync"
+
+	"headwater/segmenter"
+)
+
+// An Encoding is a content coding (RFC 9110 8.4.1).
+type Encoding uint8
+
+// The encodings.
+const (
+	Identity Encoding = iota
+	Gzip
+	encodings
+)
+
+// String is the coding's name in Content-Encoding; "" for Identity, which has none.
+func (e Encoding) String() string {
+	if e == Gzip {
+		return "gzip"
+	}
+	return ""
+}
+
+// A Skip is the value of the _HLS_skip delivery directive (RFC 8216bis 6.2.5.1).
+type Skip uint8
+
+// The values of _HLS_skip.
+const (
+	NoSkip  Skip = iota
+	SkipYes      // "YES": leave out the segments older than the Skip Boundary
+	SkipV2       // "v2": date ranges as well. The playlists have none, CAN-SKIP-DATERANGES is not offered, so it is SkipYes.
+)
+
+// A Rendered is one form of one playlist. It is shared and immutable.
+type Rendered struct {
+	Body     []byte   // nobody may modify it
+	ETag     string   // a hash of Body: the content of a strong entity tag (RFC 9110 8.8.3), without the quotes
+	Encoding Encoding // of Body
+}
+
+// Media returns the Media Playlist of w in that form: the same pointer to everybody who asks. A delta update that would
+// skip nothing is the full playlist, and so is one of a playlist that has ended (RFC 8216bis 6.2.5.1).
+func Media(w *segmenter.Window, skip Skip, enc Encoding) *Rendered {
+	m := w.Memo(func() any { return &mediaMemo{skipped: skippable(w)} }).(*mediaMemo)
+	f := &m.full
+	if skip != NoSkip && m.skipped > 0 {
+		f = &m.delta
+	} else {
+		skip = NoSkip
+	}
+	return f.get(enc, func() []byte { return AppendMedia(make([]byte, 0, mediaSize(w, skip)), w, skip) })
+}
+
+// Multivariant returns the Multivariant Playlist of p: the same pointer to everybody who asks.
+func Multivariant(p *segmenter.Presentation, enc Encoding) *Rendered {
+	f := p.Memo(func() any { return new(forms) }).(*forms)
+	return f.get(enc, func() []byte { return AppendMultivariant(nil, p) })
+}
+
+// mediaMemo is what a Window remembers of its playlists.
+type mediaMemo struct {
+	skipped     int
+	full, delta forms
+}
+
+// forms are the encodings of one text.
+type forms [encodings]struct {
+	once sync.Once
+	r    Rendered
+}
+
+func (f *forms) get(enc Encoding, write func() []byte) *Rendered {
+	if enc != Gzip {
+		return f.identity(write)
+	}
+	x := &f[Gzip]
+	x.once.Do(func() { x.r = rendered(compress(f.identity(write).Body), Gzip) })
+	return &x.r
+}
+
+func (f *forms) identity(write func() []byte) *Rendered {
+	x := &f[Identity]
+	x.once.Do(func() { x.r = rendered(write(), Identity) })
+	return &x.r
+}
+
+func rendered(body []byte, enc Encoding) Rendered {
+	sum := sha256.Sum256(body)
+	return Rendered{Body: body, ETag: hex.EncodeToString(sum[:12]), Encoding: enc}
+}
+
+// gzipLevel makes a playlist of eight segments a quarter as long; the highest saves four per cent of that.
+const gzipLevel = 5
+
+var gzipWriters = sync.Pool{New: func() any {
+	z, err := gzip.NewWriterLevel(nil, gzipLevel)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return z
+}}
+
+// compress returns b compressed: with no name and no time in the header, the same bytes for the same b.
+func compress(b []byte) []byte {
+	var out bytes.Buffer
+	out.Grow(len(b)/4 + 64)
+	z := gzipWriters.Get().(*gzip.Writer)
+	z.Reset(&out)
+	// Writing to a bytes.Buffer does not fail.
+	_, _ = z.Write(b)
+	_ = z.Close()
+	gzipWriters.Put(z)
+	return out.Bytes()
+}
