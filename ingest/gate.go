@@ -1,0 +1,266 @@
+package ingest
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MaxName is the longest stream name in bytes, application and slash included.
+const MaxName = 200
+
+// DefaultTakeoverWait is how long a Gate waits for the end of a publication that it kicked. Closing a socket wakes its
+// reader at once; what may take longer is the last part's way to the disk.
+const DefaultTakeoverWait = 2 * time.Second
+
+// A Gate is a Publisher that stands before another: it checks names and keys, and lets one publication at a time have a
+// name, whatever protocols they come by. Its fields must not change once it is in use.
+type Gate struct {
+	// Target opens a publication that has been let through. name is valid; the name is free until the Writer is closed.
+	Target func(ctx context.Context, name string, req Request) (Writer, error)
+
+	// Keys may publish under any name, KeyByName (by "<app>/<name>") under that name. When both are empty everybody may
+	// publish; an empty string in them fits nobody.
+	Keys      []string
+	KeyByName map[string]string
+
+	// Takeover lets a second publication kick the first one out and replace it; otherwise it is refused with ErrInUse. The
+	// new Writer is opened after the old one's Close has returned. If that takes longer than TakeoverWait (0 is
+	// DefaultTakeoverWait) the newcomer is refused after all.
+	Takeover     bool
+	TakeoverWait time.Duration
+
+	mu   sync.Mutex
+	live map[string]*admission // by name; protected by mu
+
+	keysOnce  sync.Once
+	keyHashes [][sha256.Size]byte          // of Keys; immutable after keysOnce
+	nameHash  map[string][sha256.Size]byte // of KeyByName; likewise
+
+	stats struct{ admitted, takeovers, badName, denied, inUse, failed atomic.Int64 }
+}
+
+// GateStats are counts since the Gate was made.
+type GateStats struct {
+	Live      int   // publications now
+	Admitted  int64 // publications let through, and opened by Target
+	Takeovers int64 // publications that were kicked for another
+
+	// Publications refused:
+	BadName int64 // ErrBadName
+	Denied  int64 // ErrDenied
+	InUse   int64 // ErrInUse
+	Failed  int64 // by Target, or because the request ended first
+}
+
+// An admission is one publication's hold on its name.
+type admission struct {
+	kick func(error)
+	done chan struct{} // closed when the name is free again
+	free func()        // frees the name; more than once is as good as once
+}
+
+// Stats returns the counts as they are now.
+func (g *Gate) Stats() GateStats {
+	g.mu.Lock()
+	live := len(g.live)
+	g.mu.Unlock()
+	return GateStats{
+		Live:      live,
+		Admitted:  g.stats.admitted.Load(),
+		Takeovers: g.stats.takeovers.Load(),
+		BadName:   g.stats.badName.Load(),
+		Denied:    g.stats.denied.Load(),
+		InUse:     g.stats.inUse.Load(),
+		Failed:    g.stats.failed.Load(),
+	}
+}
+
+// Publish implements Publisher. The name is checked first, then the key, then whether the name is free: who has no key
+// does not learn what is live.
+func (g *Gate) Publish(ctx context.Context, req Request) (Writer, error) {
+	w, err := g.publish(ctx, req)
+	switch {
+	case err == nil:
+		g.stats.admitted.Add(1)
+	case errors.Is(err, ErrBadName):
+		g.stats.badName.Add(1)
+	case errors.Is(err, ErrDenied):
+		g.stats.denied.Add(1)
+	case errors.Is(err, ErrInUse):
+		g.stats.inUse.Add(1)
+	default:
+		g.stats.failed.Add(1)
+	}
+	return w, err
+}
+
+func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
+	if err := CheckName(req.Name); err != nil {
+		return nil, err
+	}
+	if !g.allowed(req.Name, req.Key) {
+		return nil, ErrDenied
+	}
+	a, err := g.admit(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	opened := false
+	defer func() { // also when Target panics
+		if !opened {
+			a.free()
+		}
+	}()
+	w, err := g.Target(ctx, req.Name, req)
+	if err != nil {
+		return nil, err
+	}
+	opened = true
+	return gateWriter{w, a.free}, nil
+}
+
+// admit takes hold of the request's name.
+func (g *Gate) admit(ctx context.Context, req Request) (*admission, error) {
+	var timeout <-chan time.Time
+	for {
+		old, mine := g.take(req)
+		if mine != nil {
+			return mine, nil
+		}
+		if !g.Takeover {
+			return nil, ErrInUse
+		}
+		if timeout == nil {
+			t := time.NewTimer(cmp.Or(g.TakeoverWait, DefaultTakeoverWait))
+			defer t.Stop()
+			timeout = t.C
+		}
+		if old.kick != nil {
+			old.kick(ErrKicked)
+		}
+		select {
+		case <-old.done: // somebody else may have been quicker; then it is kicked in turn
+			g.stats.takeovers.Add(1)
+		case <-timeout:
+			return nil, fmt.Errorf("%w, and does not let go of it", ErrInUse)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// take makes the name the request's own if it is free, and returns who has it otherwise.
+func (g *Gate) take(req Request) (old, mine *admission) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if old := g.live[req.Name]; old != nil {
+		return old, nil
+	}
+	a := &admission{kick: req.Kick, done: make(chan struct{})}
+	a.free = sync.OnceFunc(func() {
+		g.mu.Lock()
+		delete(g.live, req.Name)
+		g.mu.Unlock()
+		close(a.done)
+	})
+	if g.live == nil {
+		g.live = map[string]*admission{}
+	}
+	g.live[req.Name] = a
+	return nil, a
+}
+
+// A gateWriter frees the name when it is closed, and is the Writer itself for everything else.
+type gateWriter struct {
+	Writer
+	free func()
+}
+
+func (w gateWriter) Close(reason error) error {
+	defer w.free()
+	return w.Writer.Close(reason)
+}
+
+// allowed says whether key opens name. It takes the same time for every key that does not, but for the key's length.
+func (g *Gate) allowed(name, key string) bool {
+	if len(g.Keys) == 0 && len(g.KeyByName) == 0 {
+		return true
+	}
+	g.keysOnce.Do(func() {
+		g.nameHash = map[string][sha256.Size]byte{}
+		for _, k := range g.Keys {
+			if k != "" {
+				g.keyHashes = append(g.keyHashes, sha256.Sum256([]byte(k)))
+			}
+		}
+		for n, k := range g.KeyByName {
+			if k != "" {
+				g.nameHash[n] = sha256.Sum256([]byte(k))
+			}
+		}
+	})
+	h := sha256.Sum256([]byte(key))
+	ok := 0
+	for i := range g.keyHashes {
+		ok |= subtle.ConstantTimeCompare(h[:], g.keyHashes[i][:])
+	}
+	if want, found := g.nameHash[name]; found {
+		ok |= subtle.ConstantTimeCompare(h[:], want[:])
+	}
+	return ok == 1
+}
+
+// CheckName says whether a name can be a stream's: an application and a name, with one slash between them, both of
+// letters, digits and "-._~" (what RFC 3986, 2.3, lets stand in a path as it is), not beginning with a dot. Its errors
+// wrap ErrBadName and say what is wrong without repeating the name.
+func CheckName(name string) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrBadName, fmt.Sprintf(format, args...))
+	}
+	if len(name) > MaxName {
+		return bad("it has %d bytes, more than %d", len(name), MaxName)
+	}
+	slashes := 0
+	start := 0 // of the present segment
+	for i := 0; i <= len(name); i++ {
+		if i == len(name) || name[i] == '/' {
+			if i == start {
+				if slashes > 0 || i < len(name) {
+					return bad("a part of it is empty, want <app>/<name>")
+				}
+				return bad("it is empty, want <app>/<name>")
+			}
+			if i < len(name) {
+				slashes++
+			}
+			start = i + 1
+			continue
+		}
+		switch b := name[i]; {
+		case b >= 'a' && b <= 'z', b >= 'A' && b <= 'Z', b >= '0' && b <= '9', b == '-', b == '_', b == '~':
+		case b == '.':
+			if i == start {
+				return bad("a part of it begins with a dot")
+			}
+		case b == '%':
+			return bad("percent escapes are not allowed, only letters, digits and -._~")
+		case b < ' ' || b == 0x7f:
+			return bad("it holds the control character %#02x", b)
+		case b >= 0x80:
+			return bad("it holds a character outside ASCII, use letters, digits and -._~")
+		default:
+			return bad("it holds the character %q, use letters, digits and -._~", b)
+		}
+	}
+	if slashes != 1 {
+		return bad("it has %d parts, want <app>/<name>", slashes+1)
+	}
+	return nil
+}
