@@ -1,0 +1,257 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"github.com/goccy/go-yaml"
+)
+
+// A commandLine is what can be written on it.
+type commandLine struct {
+	Settings
+	Config string `name:"config" placeholder:"FILE" group:"run" help:"YAML file with settings."`
+
+	Serve   struct{} `cmd:"" default:"1" help:"Run the origin (what happens without a command)."`
+	Demo    struct{} `cmd:"" help:"Run the origin on this machine only, with a test clip published as live/demo."`
+	Conf    struct{} `cmd:"" name:"config" help:"Print the settings in effect as YAML, keys redacted, and where each comes from."`
+	Version struct{} `cmd:"" help:"Print the version."`
+}
+
+const description = `Headwater is a live HLS media origin: encoders push RTMP in, players and CDN edges pull low-latency HLS out.
+
+Without any settings, publish to rtmp://HOST/live/NAME and watch http://HOST:8080/live/NAME/.
+
+Every setting is a flag (--http-addr), a variable (HEADWATER_HTTP_ADDR) and a key in the YAML file (http_addr);
+a flag prevails over a variable, a variable over the file. Under "streams" the file can set the streams' settings
+differently for some names; of the patterns that match, the first prevails:
+
+    publish_keys: [correct-horse]
+    streams:
+      "live/radio-*": {part_target: 0, target_duration: 6s}
+      "event/*": {long_gop: refuse}
+
+Examples:
+
+    headwater demo
+    headwater serve --http-addr :80 --config /etc/headwater.yaml
+    headwater config --part-target 500ms > headwater.yaml
+    ffmpeg -re -i clip.mp4 -c copy -f flv rtmp://localhost/live/clip`
+
+var groups = kong.ExplicitGroups([]kong.Group{
+	{Key: "addr", Title: "Addresses (host:port or :port; port 0 picks a free one)"},
+	{Key: "stream", Title: "Streams (can be set per pattern of names in the file)"},
+	{Key: "publish", Title: "Publishing"},
+	{Key: "http", Title: "HTTP"},
+	{Key: "run", Title: "Running"},
+})
+
+// Where a setting comes from.
+const (
+	fromDefault = ""
+	fromFlag    = "flag"
+	fromEnv     = "environment"
+	fromFile    = "file"
+)
+
+// A Loaded command line.
+type Loaded struct {
+	Command  string // "serve", "demo", "config", "version"; "" when all that was asked for, help, has been printed
+	Settings Settings
+	From     map[string]string // by flag: fromFlag and so on
+	Warnings []string
+}
+
+// load takes the settings together: a flag prevails over the environment, the environment over the file, and the file over
+// the default. A list or mapping is replaced as a whole. Help goes to stdout.
+func load(args []string, stdout, stderr io.Writer) (*Loaded, error) {
+	var cl commandLine
+	exited := false
+	file := &File{}
+	k, err := kong.New(&cl, kong.Name("headwater"), kong.Description(description), groups,
+		kong.DefaultEnvars(strings.TrimSuffix(envPrefix, "_")),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
+		kong.WithBeforeResolve(func(ctx *kong.Context) error {
+			path, _ := flagValue(ctx, "config").(string)
+			if path == "" || exited {
+				return nil
+			}
+			var err error
+			if file, err = readFile(path); err != nil {
+				return err
+			}
+			ctx.AddResolver(resolver(file))
+			return nil
+		}))
+	if err != nil {
+		return nil, err
+	}
+	ctx, err := k.Parse(args)
+	if exited {
+		return &Loaded{}, nil
+	}
+	if err != nil {
+		return nil, usageError(err)
+	}
+	l := &Loaded{Command: strings.Fields(ctx.Command())[0], From: sources(ctx)}
+	l.Settings = cl.Settings
+	l.Settings.Streams = file.Streams
+	if err := l.Settings.finish(); err != nil {
+		if bad, ok := err.(*settingError); ok && l.From[bad.name] == fromFile {
+			err = fmt.Errorf("%s: %w", file.entry(bad.name).Where, err)
+		}
+		return nil, err
+	}
+	l.Warnings = unknownVariables(os.Environ())
+	return l, nil
+}
+
+// usageError takes kong's own type off err, and with it its habits.
+func usageError(err error) error {
+	var p *kong.ParseError
+	if errors.As(err, &p) {
+		return errors.New(strings.TrimSpace(p.Error()))
+	}
+	return err
+}
+
+// flagValue returns the value of a flag as it is before resolving: of the command line or the environment.
+func flagValue(ctx *kong.Context, name string) any {
+	for _, f := range ctx.Model.Flags {
+		if f.Name == name {
+			return ctx.FlagValue(f)
+		}
+	}
+	return nil
+}
+
+// resolver offers the file's values to kong, for flags that are not in the environment: by itself, kong would let a
+// resolver prevail over it.
+func resolver(f *File) kong.Resolver {
+	return kong.ResolverFunc(func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		for _, e := range flag.Envs {
+			if _, ok := os.LookupEnv(e); ok {
+				return nil, nil
+			}
+		}
+		e := f.entry(flag.Name)
+		if e == nil || e.Value == "" && (flag.IsSlice() || flag.IsMap()) {
+			return nil, nil
+		}
+		return e.Value, nil
+	})
+}
+
+// sources says where each flag's value comes from.
+func sources(ctx *kong.Context) map[string]string {
+	from := map[string]string{}
+	for _, p := range ctx.Path {
+		if p.Flag == nil {
+			continue
+		}
+		if p.Resolved {
+			from[p.Flag.Name] = fromFile
+		} else {
+			from[p.Flag.Name] = fromFlag
+		}
+	}
+	for _, f := range ctx.Model.Flags {
+		for _, e := range f.Envs {
+			if _, ok := os.LookupEnv(e); ok && from[f.Name] == fromDefault {
+				from[f.Name] = fromEnv
+			}
+		}
+	}
+	return from
+}
+
+// unknownVariables warns of those that are named as settings are and are none.
+func unknownVariables(environ []string) []string {
+	var names, warnings []string
+	for _, f := range fieldList(&Settings{}) {
+		names = append(names, env(f.name))
+	}
+	names = append(names, envPrefix+"CONFIG")
+	for _, e := range environ {
+		name, _, _ := strings.Cut(e, "=")
+		if strings.HasPrefix(name, envPrefix) && !slices.Contains(names, name) {
+			warnings = append(warnings, fmt.Sprintf("environment variable %s is no setting; the nearest is %s", name, nearest(name, names)))
+		}
+	}
+	slices.Sort(warnings)
+	return warnings
+}
+
+// printConfig writes the settings as a file that means the same, with secrets redacted.
+func printConfig(w io.Writer, l *Loaded) error {
+	var b strings.Builder
+	line := func(indent, name string, v any, comment string) error {
+		y, err := yaml.MarshalWithOptions(v, yaml.Flow(true))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s%s: %s%s\n", indent, name, strings.TrimSpace(string(y)), comment)
+		return nil
+	}
+	for _, f := range fieldList(&l.Settings) {
+		v := f.value.Interface()
+		switch x := v.(type) {
+		case fmt.Stringer: // a duration
+			v = x.String()
+		case []string:
+			list := []string{}
+			for range x {
+				list = append(list, redacted)
+			}
+			v = list
+		case map[string]string:
+			x = maps.Clone(x)
+			for k := range x {
+				x[k] = redacted
+			}
+			if v = x; x == nil {
+				v = map[string]string{}
+			}
+		}
+		comment := ""
+		if from := l.From[f.name]; from != fromDefault {
+			comment = " # " + from
+		}
+		if err := line("", key(f.name), v, comment); err != nil {
+			return err
+		}
+	}
+	if len(l.Settings.Streams) > 0 {
+		b.WriteString("streams:\n")
+	}
+	for _, p := range l.Settings.Streams {
+		name, err := yaml.Marshal(p.Pattern)
+		if err != nil {
+			return err
+		}
+		end := ""
+		if len(p.Set) == 0 {
+			end = " {}"
+		}
+		fmt.Fprintf(&b, "  %s:%s\n", strings.TrimSpace(string(name)), end)
+		fields := fieldsOf(&p.Settings)
+		for _, e := range p.Set {
+			v := fields[e.Name].value.Interface()
+			if d, ok := v.(fmt.Stringer); ok {
+				v = d.String()
+			}
+			if err := line("    ", key(e.Name), v, ""); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"headwater/ingest"
+	"headwater/ingest/rtmp"
+	"headwater/segmenter"
+	"headwater/web"
+)
+
+// serve runs the origin, and for the command demo its publisher too, until ctx ends or a listener fails.
+func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) error {
+	demo := l.Command == "demo"
+	s := &l.Settings
+	log := s.log(stderr)
+	for _, w := range l.Warnings {
+		log.Warn(w)
+	}
+	if demo {
+		keepLocal(l)
+		if _, err := demoKey(s); err != nil {
+			return err
+		}
+	}
+	ls, err := listen(s)
+	if err != nil {
+		return err
+	}
+	defer ls.close()
+	o := newOrigin(s, log)
+	o.web.Page = web.PageHandler(ls.rtmp.Addr().(*net.TCPAddr).Port)
+	log.Info("listening", "rtmp", ls.addrs.RTMP, "http", ls.addrs.HTTP, "ops", ls.addrs.Ops)
+	if len(s.PublishKeys)+len(s.PublishKeysByName) == 0 {
+		log.Info("publishing needs no key: whoever reaches the RTMP address may publish (see publish_keys)")
+	}
+
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	defer cancel(nil)
+	task := func(f func() error) {
+		tasks.Go(func() {
+			if err := f(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+
+	publishers := make(chan struct{}) // closed when all publications have been closed
+	tasks.Go(func() {
+		defer close(publishers)
+		if err := o.rtmp.Serve(run, ls.rtmp); err != nil {
+			cancel(fmt.Errorf("RTMP: %w", err))
+		}
+	})
+	media := o.web.HTTPServer(o.web.Handler())
+	task(func() error { return serveHTTP(media, ls.http, "HTTP") })
+	servers := []*http.Server{media}
+	if ls.ops != nil {
+		ops := o.web.HTTPServer(o.web.OpsHandler())
+		task(func() error { return serveHTTP(ops, ls.ops, "operations") })
+		servers = append(servers, ops)
+	}
+	tasks.Go(func() { o.tick(run) })
+	ready := func() {
+		if m.Ready != nil {
+			m.Ready(ls.addrs)
+		}
+	}
+	if demo {
+		task(func() error {
+			return publishDemo(run, o.origin, s, ls.addrs, log, func(text string) {
+				io.WriteString(stdout, text)
+				ready()
+			})
+		})
+	} else {
+		ready()
+	}
+
+	<-run.Done()
+	if ctx.Err() != nil {
+		log.Info("stopping; once more to stop at once")
+	}
+	<-publishers
+	o.drain(servers)
+	log.Info("stopped")
+	if ctx.Err() != nil {
+		return nil
+	}
+	return context.Cause(run)
+}
+
+func serveHTTP(srv *http.Server, ln net.Listener, what string) error {
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// An origin is the parts of the program, connected.
+type origin struct {
+	origin *segmenter.Origin
+	gate   *ingest.Gate
+	rtmp   *rtmp.Server
+	web    *web.Server
+	log    *slog.Logger
+	target time.Duration // the configured target duration
+
+	advised map[string][]string // by stream: the advice that has been logged
+}
+
+func newOrigin(s *Settings, log *slog.Logger) *origin {
+	o := &origin{log: log, target: s.TargetDuration, advised: map[string][]string{}}
+	o.origin = &segmenter.Origin{Config: s.segmenterConfig}
+	o.gate = &ingest.Gate{
+		Keys:      s.PublishKeys,
+		KeyByName: s.PublishKeysByName,
+		Takeover:  s.Takeover == "takeover",
+		Target: func(_ context.Context, name string, req ingest.Request) (ingest.Writer, error) {
+			p, err := o.origin.Open(name, time.Now())
+			if err != nil {
+				return nil, err
+			}
+			log.Info("publication began", "stream", name, "protocol", req.Protocol, "remote", req.Remote)
+			return p, nil
+		},
+	}
+	o.rtmp = &rtmp.Server{
+		Publisher:        o.gate,
+		HandshakeTimeout: s.HandshakeTimeout,
+		IdleTimeout:      s.IdleTimeout,
+		WriteTimeout:     s.WriteTimeout,
+		MaxConns:         s.MaxConnections,
+		Log:              log,
+	}
+	o.web = &web.Server{
+		Origin:            o.origin,
+		Log:               log,
+		AccessLog:         s.AccessLog,
+		ReadHeaderTimeout: s.HTTPReadTimeout,
+		IdleTimeout:       s.HTTPIdleTimeout,
+		Counters:          o.counters(),
+	}
+	o.origin.OnPart = o.web.Metrics().ObservePart
+	return o
+}
+
+// counters are what ingest counts, for /metrics.
+func (o *origin) counters() []web.Counter {
+	r := func(f func(rtmp.Stats) int64) func() float64 {
+		return func() float64 { return float64(f(o.rtmp.Stats())) }
+	}
+	g := func(f func(ingest.GateStats) int64) func() float64 {
+		return func() float64 { return float64(f(o.gate.Stats())) }
+	}
+	kind := func(k string) map[string]string { return map[string]string{"kind": k} }
+	reason := func(k string) map[string]string { return map[string]string{"reason": k} }
+	const ended = "RTMP connections that ended for an error, by its kind."
+	const refused = "Publications refused, by reason."
+	return []web.Counter{
+		{Name: "headwater_rtmp_connections_total", Help: "RTMP connections accepted.",
+			Value: r(func(s rtmp.Stats) int64 { return s.Connections })},
+		{Name: "headwater_rtmp_connections", Help: "RTMP connections open now.", Gauge: true,
+			Value: r(func(s rtmp.Stats) int64 { return s.Active })},
+		{Name: "headwater_rtmp_refused_total", Help: "RTMP connections turned away.",
+			Value: r(func(s rtmp.Stats) int64 { return s.Refused })},
+		{Name: "headwater_rtmp_received_bytes_total", Help: "Bytes received over RTMP.",
+			Value: r(func(s rtmp.Stats) int64 { return s.Bytes })},
+		{Name: "headwater_rtmp_messages_total", Help: "RTMP messages received.",
+			Value: r(func(s rtmp.Stats) int64 { return s.Messages })},
+		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("format"),
+			Value: r(func(s rtmp.Stats) int64 { return s.FormatErrors })},
+		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("unsupported"),
+			Value: r(func(s rtmp.Stats) int64 { return s.UnsupportedErrors })},
+		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("timeout"),
+			Value: r(func(s rtmp.Stats) int64 { return s.Timeouts })},
+		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("panic"),
+			Value: r(func(s rtmp.Stats) int64 { return s.Recovered })},
+		{Name: "headwater_publications", Help: "Publications now.", Gauge: true,
+			Value: g(func(s ingest.GateStats) int64 { return int64(s.Live) })},
+		{Name: "headwater_publications_total", Help: "Publications let through.",
+			Value: g(func(s ingest.GateStats) int64 { return s.Admitted })},
+		{Name: "headwater_takeovers_total", Help: "Publications that took over from another.",
+			Value: g(func(s ingest.GateStats) int64 { return s.Takeovers })},
+		{Name: "headwater_publications_refused_total", Help: refused, Labels: reason("name"),
+			Value: g(func(s ingest.GateStats) int64 { return s.BadName })},
+		{Name: "headwater_publications_refused_total", Help: refused, Labels: reason("key"),
+			Value: g(func(s ingest.GateStats) int64 { return s.Denied })},
+		{Name: "headwater_publications_refused_total", Help: refused, Labels: reason("in_use"),
+			Value: g(func(s ingest.GateStats) int64 { return s.InUse })},
+		{Name: "headwater_publications_refused_total", Help: refused, Labels: reason("failed"),
+			Value: g(func(s ingest.GateStats) int64 { return s.Failed })},
+	}
+}
+
+// tick drives what needs time, once a second, until ctx ends.
+func (o *origin) tick(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			o.origin.Tick(now)
+			o.advise()
+		}
+	}
+}
+
+// advise logs what encoders' operators should change, when it has changed.
+func (o *origin) advise() {
+	live := map[string][]string{}
+	for _, s := range o.origin.Streams() {
+		advice := s.Status().Advice
+		live[s.Name] = advice
+		for _, a := range advice {
+			if !slices.Contains(o.advised[s.Name], a) {
+				o.log.Warn("encoder settings", "stream", s.Name, "advice", a)
+			}
+		}
+	}
+	o.advised = live
+}
+
+// drain ends what is still served, after the publishers have gone: whoever waits gets the playlist as it ends, bodies are
+// finished, for three target durations at most.
+func (o *origin) drain(servers []*http.Server) {
+	target := o.target
+	for _, s := range o.origin.Streams() {
+		if r := s.Run(); r != nil {
+			target = max(target, time.Duration(r.TargetDuration())*time.Second)
+		}
+	}
+	o.origin.End()
+	ctx, cancel := context.WithTimeout(context.Background(), 3*target)
+	defer cancel()
+	for _, srv := range servers {
+		if srv.Shutdown(ctx) != nil {
+			o.log.Warn("connections cut off that had not finished in time")
+			srv.Close()
+		}
+	}
+}
+
+// listeners are the program's sockets.
+type listeners struct {
+	rtmp, http, ops net.Listener // ops may be nil
+	addrs           Addrs
+}
+
+func (l *listeners) close() {
+	for _, ln := range []net.Listener{l.rtmp, l.http, l.ops} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+}
+
+func listen(s *Settings) (*listeners, error) {
+	l := &listeners{}
+	for _, a := range []struct {
+		ln    *net.Listener
+		bound *string
+		addr  string
+		flag  string
+		what  string
+	}{
+		{&l.rtmp, &l.addrs.RTMP, s.RTMPAddr, "rtmp-addr", "publishers (RTMP)"},
+		{&l.http, &l.addrs.HTTP, s.HTTPAddr, "http-addr", "players (HTTP)"},
+		{&l.ops, &l.addrs.Ops, s.OpsAddr, "ops-addr", "operations (health, metrics)"},
+	} {
+		if a.addr == "" {
+			continue
+		}
+		ln, err := net.Listen("tcp", a.addr)
+		if err != nil {
+			l.close()
+			return nil, listenError(err, a.what, a.addr, a.flag)
+		}
+		*a.ln, *a.bound = ln, ln.Addr().String()
+	}
+	return l, nil
+}
+
+func listenError(err error, what, addr, flag string) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("the address for %s, %s, is in use by another program; choose another with --%s (port 0 picks a free one)", what, addr, flag)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("the address for %s, %s, needs a privilege that this user does not have; choose a port from 1024 on with --%s", what, addr, flag)
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return fmt.Errorf("the address for %s, %s, cannot be used: %w (--%s)", what, addr, err, flag)
+}

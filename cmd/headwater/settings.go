@@ -1,0 +1,269 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"headwater/ingest"
+	"headwater/segmenter"
+)
+
+// Settings are everything that can be set. A field is a flag by its name tag, HEADWATER_<NAME> in the environment and
+// <name> with underscores in the YAML file; this struct is the only list of them. See load for who prevails.
+type Settings struct {
+	RTMPAddr string `name:"rtmp-addr" default:":1935" group:"addr" help:"Where encoders publish (RTMP)."`
+	HTTPAddr string `name:"http-addr" default:":8080" group:"addr" help:"Where players and edges fetch (HTTP/1.1 and h2c)."`
+	OpsAddr  string `name:"ops-addr" default:"127.0.0.1:8081" group:"addr" help:"Health, readiness and metrics; keep it private. Empty: none."`
+
+	StreamSettings `group:"stream"`
+
+	PublishKeys       []string          `name:"publish-keys" sep:"," placeholder:"KEY,..." group:"publish" help:"Keys of which a publisher must show one (rtmp://HOST/live/NAME?key=KEY). None: anybody may publish. Better in the file or the environment, where other users of the machine do not see them."`
+	PublishKeysByName map[string]string `name:"publish-keys-by-name" mapsep:"," placeholder:"APP/NAME=KEY,..." group:"publish" help:"Keys that open one stream only, beside the general ones."`
+	Takeover          string            `name:"takeover" default:"refuse" enum:"refuse,takeover" group:"publish" help:"A second publisher on a live name is refused, or takes over (refuse, takeover)."`
+	HandshakeTimeout  time.Duration     `name:"handshake-timeout" default:"5s" group:"publish" help:"For an encoder's RTMP handshake."`
+	IdleTimeout       time.Duration     `name:"idle-timeout" default:"10s" group:"publish" help:"A publisher that sends nothing for so long is disconnected."`
+	WriteTimeout      time.Duration     `name:"write-timeout" default:"5s" group:"publish" help:"For one RTMP reply to be taken by the encoder."`
+	MaxConnections    int               `name:"max-connections" default:"1000" group:"publish" help:"RTMP connections at one time."`
+
+	HTTPReadTimeout time.Duration `name:"http-read-timeout" default:"10s" group:"http" help:"For a request to arrive."`
+	HTTPIdleTimeout time.Duration `name:"http-idle-timeout" default:"2m" group:"http" help:"How long an HTTP connection is kept between requests."`
+	AccessLog       bool          `name:"access-log" group:"http" help:"Log one line for each HTTP request."`
+
+	DataDir   string `name:"data-dir" placeholder:"DIR" group:"run" help:"Where live windows are kept over a restart. Only empty, which is memory only, is supported so far."`
+	LogLevel  string `name:"log-level" default:"info" enum:"debug,info,warn,error" group:"run" help:"Least level that is logged (debug, info, warn, error)."`
+	LogFormat string `name:"log-format" default:"text" enum:"text,json" group:"run" help:"Form of the log on standard error (text, json)."`
+
+	// Streams differ from the above by name. They are in the file only, as "streams".
+	Streams []StreamPattern `kong:"-"`
+}
+
+// StreamSettings are those that the file can also set for a pattern of names.
+type StreamSettings struct {
+	TargetDuration time.Duration `name:"target-duration" default:"2s" help:"Target duration of segments, 1s to 10s. Set the encoder's keyframe interval to the same."`
+	PartTarget     time.Duration `name:"part-target" default:"334ms" help:"Target duration of low-latency parts, 100ms at least; 0 is ordinary HLS."`
+	WindowSegments int           `name:"window-segments" default:"8" help:"Segments in a playlist, at least."`
+	WindowMin      time.Duration `name:"window-min" default:"0" help:"Time in a playlist, at least; 0 is six target durations."`
+	LongGOP        string        `name:"long-gop" default:"stretch" enum:"stretch,cut,refuse" help:"When keyframes are further apart than the target: stretch the segments of that run (up to 10s), cut them without a keyframe, or refuse the publication (stretch, cut, refuse)."`
+	LossGrace      time.Duration `name:"loss-grace" default:"90s" help:"How long a stream waits for a publisher that was lost before it ends."`
+	UnpublishGrace time.Duration `name:"unpublish-grace" default:"10s" help:"The same after a publisher has said goodbye."`
+}
+
+// A StreamPattern is what the file's "streams" says of the names that match.
+type StreamPattern struct {
+	Pattern string // as path.Match has it, for "<app>/<name>": * does not match a slash
+	Set     []Entry
+	Where   string // "file:line"
+
+	// Settings are the general ones with Set applied. finish fills them in.
+	Settings StreamSettings
+}
+
+// An Entry is one setting as it is written in the file: a string for a scalar, []any or map[string]any of strings.
+type Entry struct {
+	Name  string // of the flag
+	Value any
+	Where string
+}
+
+// Limits that playlists or good sense demand.
+const (
+	minTarget     = time.Second
+	minPartTarget = 100 * time.Millisecond // hardly more than a round trip, and every part is a request
+	minSegments   = 3                      // RFC 8216bis 6.2.2: three target durations at least
+	maxSegments   = 10_000
+	maxGrace      = 24 * time.Hour
+)
+
+// A settingError says what is wrong with the value of a setting.
+type settingError struct {
+	name string // of the flag
+	err  error
+}
+
+func (e *settingError) Error() string { return key(e.name) + ": " + e.err.Error() }
+
+func bad(flag, format string, args ...any) error {
+	return &settingError{flag, fmt.Errorf(format, args...)}
+}
+
+// finish applies the patterns and says what is wrong with the settings.
+func (s *Settings) finish() error {
+	if err := s.StreamSettings.check(); err != nil {
+		return err
+	}
+	for i := range s.Streams {
+		p := &s.Streams[i]
+		if _, err := path.Match(p.Pattern, ""); err != nil {
+			return fmt.Errorf("%s: streams: %q is not a pattern: %v", p.Where, p.Pattern, err)
+		}
+		p.Settings = s.StreamSettings
+		fields := fieldsOf(&p.Settings)
+		for _, e := range p.Set {
+			if err := decode(fields[e.Name], e.Value); err != nil {
+				return fmt.Errorf("%s: %s: %w", e.Where, key(e.Name), err)
+			}
+		}
+		if err := p.Settings.check(); err != nil {
+			return fmt.Errorf("%s: streams: %s: %w", p.Where, p.Pattern, err)
+		}
+	}
+	for _, a := range []struct{ name, addr string }{{"rtmp-addr", s.RTMPAddr}, {"http-addr", s.HTTPAddr}, {"ops-addr", s.OpsAddr}} {
+		if a.addr == "" && a.name == "ops-addr" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(a.addr); err != nil {
+			return bad(a.name, "%q is not an address: write host:port or :port", a.addr)
+		}
+	}
+	if s.DataDir != "" {
+		return bad("data-dir", "%q: keeping live windows on disk is not supported yet; leave it empty, which is memory only", s.DataDir)
+	}
+	for _, k := range s.PublishKeys {
+		if err := checkKey(k); err != nil {
+			return bad("publish-keys", "%w", err)
+		}
+	}
+	for name, k := range s.PublishKeysByName {
+		if err := ingest.CheckName(name); err != nil {
+			return bad("publish-keys-by-name", "%q: %w", name, err)
+		}
+		if err := checkKey(k); err != nil {
+			return bad("publish-keys-by-name", "%s: %w", name, err)
+		}
+	}
+	for _, t := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"handshake-timeout", s.HandshakeTimeout}, {"idle-timeout", s.IdleTimeout}, {"write-timeout", s.WriteTimeout},
+		{"http-read-timeout", s.HTTPReadTimeout}, {"http-idle-timeout", s.HTTPIdleTimeout},
+	} {
+		if t.d < 100*time.Millisecond || t.d > time.Hour {
+			return bad(t.name, "%v is not between 100ms and 1h", t.d)
+		}
+	}
+	if s.MaxConnections < 1 {
+		return bad("max-connections", "%d: at least 1", s.MaxConnections)
+	}
+	return nil
+}
+
+// redacted stands for secrets where settings are printed.
+const redacted = "(redacted)"
+
+func checkKey(k string) error {
+	switch {
+	case k == "":
+		return fmt.Errorf("an empty key protects nothing")
+	case k == redacted:
+		return fmt.Errorf("%s is what `headwater config` prints in place of a key; write the key", redacted)
+	}
+	return nil
+}
+
+func (s *StreamSettings) check() error {
+	switch {
+	case s.TargetDuration < minTarget || s.TargetDuration > segmenter.MaxTargetDuration:
+		return bad("target-duration", "%v is not between %v and %v", s.TargetDuration, minTarget, segmenter.MaxTargetDuration)
+	case s.PartTarget != 0 && s.PartTarget < minPartTarget:
+		return bad("part-target", "%v is less than %v (0 is ordinary HLS, without parts)", s.PartTarget, minPartTarget)
+	case s.PartTarget > s.TargetDuration:
+		return bad("part-target", "%v is longer than target_duration, %v", s.PartTarget, s.TargetDuration)
+	case s.WindowSegments < minSegments || s.WindowSegments > maxSegments:
+		return bad("window-segments", "%d is not between %d and %d", s.WindowSegments, minSegments, maxSegments)
+	case s.WindowMin < 0 || s.WindowMin > maxGrace:
+		return bad("window-min", "%v is not between 0 and %v", s.WindowMin, maxGrace)
+	case s.LossGrace <= 0 || s.LossGrace > maxGrace:
+		return bad("loss-grace", "%v is not between 0, exclusive, and %v", s.LossGrace, maxGrace)
+	case s.UnpublishGrace <= 0 || s.UnpublishGrace > maxGrace:
+		return bad("unpublish-grace", "%v is not between 0, exclusive, and %v", s.UnpublishGrace, maxGrace)
+	}
+	return nil
+}
+
+// segmenterConfig says how the stream of that name, "<app>/<name>", is cut: the first pattern that matches decides.
+func (s *Settings) segmenterConfig(name string) segmenter.Config {
+	c := &s.StreamSettings
+	for i := range s.Streams {
+		if ok, _ := path.Match(s.Streams[i].Pattern, name); ok {
+			c = &s.Streams[i].Settings
+			break
+		}
+	}
+	return segmenter.Config{
+		TargetDuration: c.TargetDuration,
+		PartTarget:     c.PartTarget,
+		WindowSegments: c.WindowSegments,
+		WindowMin:      c.WindowMin,
+		LongGOP:        segmenter.LongGOP(c.LongGOP),
+		LossGrace:      c.LossGrace,
+		UnpublishGrace: c.UnpublishGrace,
+	}
+}
+
+// log returns the logger that the settings describe.
+func (s *Settings) log(w io.Writer) *slog.Logger {
+	var level slog.Level
+	level.UnmarshalText([]byte(s.LogLevel)) // the enum has been checked
+	o := &slog.HandlerOptions{Level: level}
+	if s.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// A field is one setting of a struct.
+type field struct {
+	name  string // of the flag
+	tag   reflect.StructTag
+	value reflect.Value
+}
+
+// fieldsOf returns the settings in the struct that p points to, by name.
+func fieldsOf(p any) map[string]field {
+	m := map[string]field{}
+	for _, f := range fieldList(p) {
+		m[f.name] = f
+	}
+	return m
+}
+
+// fieldList returns them in their order.
+func fieldList(p any) []field {
+	var list []field
+	v := reflect.ValueOf(p).Elem()
+	for i := range v.NumField() {
+		t := v.Type().Field(i)
+		if t.Anonymous {
+			list = append(list, fieldList(v.Field(i).Addr().Interface())...)
+		} else if name := t.Tag.Get("name"); name != "" {
+			list = append(list, field{name: name, tag: t.Tag, value: v.Field(i)})
+		}
+	}
+	return list
+}
+
+// key is a flag's name in the file.
+func key(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
+
+// env is a flag's name in the environment.
+func env(flag string) string { return envPrefix + strings.ToUpper(key(flag)) }
+
+const envPrefix = "HEADWATER_"
+
+// keys returns the names in the file of the settings in p.
+func keys(p any) []string {
+	var ks []string
+	for _, f := range fieldList(p) {
+		ks = append(ks, key(f.name))
+	}
+	slices.Sort(ks)
+	return ks
+}
