@@ -1,0 +1,253 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// The build step: it installs hls.js by page/package-lock.json and copies the one file that is served, with its licence,
+// to page/vendor, which is not committed. Without it everything compiles and the player page asks a public CDN instead.
+//
+//go:generate npm ci --prefix page --ignore-scripts --no-audit --no-fund
+//go:generate node page/vendor.mjs
+
+//go:embed page/*.html page/*.css page/*.js page/*.svg all:page/vendor
+var pageFiles embed.FS
+
+// PagePrefix is where the assets of the pages lie, each under the hash of them all: a path that no stream can have as
+// long as "-" is not an application.
+const PagePrefix = "/-/page/"
+
+// The hls.js that the player page takes from a public CDN when none was built in. The version is that of
+// page/package.json; the hash is that of dist/hls.min.js in that package (Subresource Integrity).
+const (
+	hlsVersion   = "1.7.4"
+	hlsIntegrity = "sha384-p9vgU/7IYJWd3I4STrtqxqR/2cAQlhIX7D/HrTnIMEjjcUox165b7se7sxmm3zDg"
+	hlsVendored  = "vendor/hls.min.js"
+	hlsCDN       = "https://cdn.jsdelivr.net"
+)
+
+// Lifetimes. An asset's URL changes with its bytes; the HTML names the assets, so it must not outlive an upgrade for long.
+const (
+	pageCacheHTML    = "public, max-age=10"
+	pageCacheAsset   = "public, max-age=31536000, immutable"
+	pageCacheMissing = "public, max-age=1"
+	pageCacheNever   = "private, no-store"
+)
+
+// pageTypes are the files that are served, by extension; whatever else lies among them (placeholders) is not.
+var pageTypes = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+	".txt":  "text/plain; charset=utf-8",
+}
+
+// A pageAsset is one file as it is served. It never changes.
+type pageAsset struct {
+	body         []byte
+	gzipped      func() []byte // made when first asked for
+	contentType  string
+	cacheControl string
+	etag         string // without quotes, of the plain body
+}
+
+func newPageAsset(name string, body []byte, cacheControl string) *pageAsset {
+	sum := sha256.Sum256(body)
+	return &pageAsset{
+		body:         body,
+		gzipped:      sync.OnceValue(func() []byte { return gzipPage(body) }),
+		contentType:  pageTypes[path.Ext(name)],
+		cacheControl: cacheControl,
+		etag:         hex.EncodeToString(sum[:12]),
+	}
+}
+
+func gzipPage(body []byte) []byte {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is valid
+	w.Write(body)                                         // a bytes.Buffer does not fail
+	w.Close()
+	return b.Bytes()
+}
+
+type pageHandler struct {
+	csp           string
+	index, player *pageAsset
+	assets        map[string]*pageAsset // by URL path
+}
+
+// PageHandler serves the pages: the list of live streams at "/", the player of each at "/<app>/<name>/", for any name,
+// because the page waits for streams that are not there yet, and their assets under PagePrefix. What it does not know is
+// 404. rtmpPort is where encoders publish, for the instructions on the page; 0 means RTMP's own, 1935.
+func PageHandler(rtmpPort int) http.Handler { return newPageHandler(pageFiles, rtmpPort) }
+
+func newPageHandler(embedded fs.FS, rtmpPort int) *pageHandler {
+	if rtmpPort == 0 {
+		rtmpPort = 1935
+	}
+	files := map[string][]byte{}
+	all := sha256.New()
+	err := fs.WalkDir(embedded, "page", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || pageTypes[path.Ext(name)] == "" {
+			return err
+		}
+		body, err := fs.ReadFile(embedded, name)
+		if err != nil {
+			return err
+		}
+		name = strings.TrimPrefix(name, "page/")
+		files[name] = body
+		sum := sha256.Sum256(body)
+		all.Write([]byte(name + "\x00"))
+		all.Write(sum[:])
+		return nil
+	})
+	if err != nil {
+		panic("web: embedded pages: " + err.Error()) // only a broken build can do this
+	}
+
+	base := PagePrefix + hex.EncodeToString(all.Sum(nil)[:8]) + "/"
+	scripts, src, integrity := "'self'", base+hlsVendored, ""
+	if files[hlsVendored] == nil {
+		scripts, src, integrity = "'self' "+hlsCDN, hlsCDN+"/npm/hls.js@"+hlsVersion+"/dist/hls.min.js", hlsIntegrity
+	}
+	fill := strings.NewReplacer(
+		"{{base}}", base,
+		"{{hls-src}}", src,
+		"{{hls-integrity}}", integrity,
+		"{{rtmp-port}}", strconv.Itoa(rtmpPort),
+	)
+	h := &pageHandler{
+		// hls.js feeds the video element from a blob: URL and runs its transmuxer in a worker made of one. Who may frame
+		// the player is left open: it is meant to be embedded.
+		csp: "default-src 'none'; script-src " + scripts + "; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+			"media-src 'self' blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'",
+		assets: make(map[string]*pageAsset, len(files)),
+	}
+	for name, body := range files {
+		switch {
+		case name == "index.html":
+			h.index = newPageAsset(name, []byte(fill.Replace(string(body))), pageCacheHTML)
+		case name == "player.html":
+			h.player = newPageAsset(name, []byte(fill.Replace(string(body))), pageCacheHTML)
+		default:
+			h.assets[base+name] = newPageAsset(name, body, pageCacheAsset)
+		}
+	}
+	return h
+}
+
+func (h *pageHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		pageError(w, http.StatusMethodNotAllowed, pageCacheNever)
+		return
+	}
+	switch p := r.URL.Path; {
+	case p == "/":
+		h.servePage(w, r, h.index)
+	case strings.HasPrefix(p, PagePrefix):
+		// A file of another build is not there, rather than these bytes under its name.
+		a := h.assets[p]
+		if a == nil {
+			pageError(w, http.StatusNotFound, pageCacheNever)
+			return
+		}
+		a.serve(w, r)
+	case isPlayerPath(p):
+		h.servePage(w, r, h.player)
+	default:
+		pageError(w, http.StatusNotFound, pageCacheMissing)
+	}
+}
+
+// isPlayerPath says whether p is "/<app>/<name>/".
+func isPlayerPath(p string) bool {
+	app, rest, ok := strings.Cut(strings.TrimPrefix(p, "/"), "/")
+	if !ok || app == "" || app == "-" {
+		return false
+	}
+	name, rest, ok := strings.Cut(rest, "/")
+	return ok && name != "" && rest == ""
+}
+
+func (h *pageHandler) servePage(w http.ResponseWriter, r *http.Request, page *pageAsset) {
+	w.Header().Set("Content-Security-Policy", h.csp)
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	page.serve(w, r)
+}
+
+func (a *pageAsset) serve(w http.ResponseWriter, r *http.Request) {
+	header := w.Header()
+	body, etag := a.body, `"`+a.etag+`"`
+	header.Set("Content-Type", a.contentType)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", a.cacheControl)
+	header.Set("Vary", "Accept-Encoding")
+	if pageTakesGzip(r.Header.Values("Accept-Encoding")) {
+		body, etag = a.gzipped(), `"`+a.etag+`-gzip"`
+		header.Set("Content-Encoding", "gzip")
+	}
+	header.Set("ETag", etag)
+	if pageETagListed(r.Header.Values("If-None-Match"), etag) {
+		header.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method != http.MethodHead {
+		w.Write(body) // the reader went away: nothing to be done about it
+	}
+}
+
+func pageError(w http.ResponseWriter, status int, cacheControl string) {
+	w.Header().Set("Cache-Control", cacheControl)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	w.Write([]byte(http.StatusText(status) + "\n"))
+}
+
+// pageTakesGzip reads Accept-Encoding: gzip named with a weight above 0, or else "*" so (RFC 9110 12.5.3).
+func pageTakesGzip(values []string) bool {
+	named, any := -1.0, -1.0
+	for item := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		coding, params, _ := strings.Cut(item, ";")
+		q := 1.0
+		if key, value, ok := strings.Cut(params, "="); ok && strings.EqualFold(strings.TrimSpace(key), "q") {
+			q, _ = strconv.ParseFloat(strings.TrimSpace(value), 64) // unreadable is 0: not wanted
+		}
+		switch strings.ToLower(strings.TrimSpace(coding)) {
+		case "gzip", "x-gzip":
+			named = max(named, q)
+		case "*":
+			any = max(any, q)
+		}
+	}
+	if named >= 0 {
+		return named > 0
+	}
+	return any > 0
+}
+
+// pageETagListed compares weakly, as If-None-Match asks (RFC 9110 13.1.2).
+func pageETagListed(values []string, etag string) bool {
+	for item := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		item = strings.TrimPrefix(strings.TrimSpace(item), "W/")
+		if item == etag || item == "*" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,38 @@
+// What the server says about its streams, and what time it has.
+
+import { Clock } from './clock.js';
+
+/** The server's clock, as far as its answers tell. */
+export const clock = new Clock();
+
+/** @returns {Promise<object[]|null>} the streams, sorted by name; null when they are not told */
+export async function fetchStreams() {
+  const streams = await fetchData('/api/streams');
+  return Array.isArray(streams) ? streams.sort((a, b) => (a.name < b.name ? -1 : 1)) : null;
+}
+
+/** @returns {Promise<object|null>} one stream; null when there is none, or when it is not told */
+export function fetchStream(name) {
+  return fetchData(`/api/streams/${name.split('/').map(encodeURIComponent).join('/')}`);
+}
+
+async function fetchData(path) {
+  const before = Date.now();
+  const response = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(10_000) });
+  if (response.status >= 400 && response.status < 500) return null; // an edge that passes media only, for example
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  // A cache's copy is as old as it likes; only the origin's own answer tells the time.
+  if (!(Number(response.headers.get('Age')) > 0)) clock.observe(response.headers.get('Date'), before, Date.now());
+  return response.json();
+}
+
+/** The run that a multivariant playlist leads to: the first directory of its first URI. Null: no such playlist now. */
+export async function fetchRun(playlist) {
+  // A stream that is warming up holds this request for a few seconds.
+  const response = await fetch(playlist, { cache: 'no-store', signal: AbortSignal.timeout(20_000) });
+  if (!response.ok) return null;
+  const uri = (await response.text()).split('\n').find((line) => line.trim() && !line.startsWith('#'));
+  return uri ? uri.trim().split('/')[0] : null;
+}
+
+export const trackOf = (stream, kind) => stream?.tracks?.find((track) => track.kind === kind);
