@@ -7,6 +7,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +31,9 @@ type Gate struct {
 	// publish; an empty string in them fits nobody.
 	Keys      []string
 	KeyByName map[string]string
+
+	// Reserved are application names that may not be published to, because their paths serve something else.
+	Reserved []string
 
 	// Takeover lets a second publication kick the first one out and replace it; otherwise it is refused with ErrInUse. The
 	// new Writer is opened after the old one's Close has returned. If that takes longer than TakeoverWait (0 is
@@ -104,6 +109,9 @@ func (g *Gate) Publish(ctx context.Context, req Request) (Writer, error) {
 func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err
+	}
+	if app, _, _ := strings.Cut(req.Name, "/"); slices.Contains(g.Reserved, app) {
+		return nil, fmt.Errorf("%w: the application name %q is reserved", ErrBadName, app)
 	}
 	if !g.allowed(req.Name, req.Key) {
 		return nil, ErrDenied

@@ -295,3 +295,13 @@ func BenchmarkGateWriteSample(b *testing.B) {
 		w.WriteSample(0, &s)
 	}
 }
+
+func TestGateReserved(t *testing.T) {
+	g := &Gate{Target: newSink, Reserved: []string{"api"}}
+	if _, err := g.Publish(context.Background(), Request{Name: "api/streams"}); !errors.Is(err, ErrBadName) {
+		t.Error(err)
+	}
+	if _, err := g.Publish(context.Background(), Request{Name: "apis/streams"}); err != nil {
+		t.Error(err)
+	}
+}
