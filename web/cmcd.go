@@ -1,0 +1,60 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// cmcdHeaders are the headers in which a player may send CMCD instead of the query (CTA-5004, 2.1).
+var cmcdHeaders = [...]string{"Cmcd-Object", "Cmcd-Request", "Cmcd-Session", "Cmcd-Status"}
+
+// cmcd returns what a player says of itself (CTA-5004), for the log alone: its key-value pairs in the order they came in,
+// comma-separated, or "". Nothing else ever looks at them. It is lenient: what is no pair is left out, of what is too long
+// the beginning is kept.
+func cmcd(r *http.Request) string {
+	var b strings.Builder
+	for _, h := range cmcdHeaders {
+		for _, v := range r.Header[h] {
+			appendCMCD(&b, v)
+		}
+	}
+	for query := r.URL.RawQuery; query != "" && b.Len() < maxLogged; {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		name, value, _ := strings.Cut(pair, "=")
+		if !sameUnescaped(name, "CMCD") {
+			continue
+		}
+		if v, err := url.QueryUnescape(clip(value)); err == nil {
+			appendCMCD(&b, v)
+		}
+	}
+	return b.String()
+}
+
+func appendCMCD(b *strings.Builder, text string) {
+	quoted, start := false, 0
+	emit := func(pair string) {
+		pair = strings.TrimSpace(pair)
+		if pair == "" || pair[0] == '=' || b.Len()+len(pair)+1 > maxLogged {
+			return
+		}
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(pair)
+	}
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			emit(text[start:i])
+			start = i + 1
+		}
+	}
+	emit(text[start:])
+}

@@ -1,0 +1,291 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gorilla/mux"
+)
+
+// A front is what every request passes first: it gives every reply its CORS headers, answers preflights, refuses paths
+// that are not canonical, and counts and logs what became of the request.
+type front struct {
+	server  *Server
+	router  *mux.Router
+	private bool // the operations port: no CORS, no counting among the requests for media
+}
+
+// A response is a ResponseWriter that knows what has been written. It is used again after the request.
+type response struct {
+	http.ResponseWriter
+	server  *Server
+	deadlin deadliner
+	match   mux.RouteMatch
+
+	class  Class
+	status int           // 0 until the header is written
+	sent   int64         // bytes of body
+	size   int           // of the body to come, as far as known
+	held   time.Duration // how long the request was made to wait
+	failed error         // the body is incomplete: the connection must not look as if it were not
+}
+
+// A deadliner is a ResponseWriter whose peer can be given up on (http.ResponseController finds the same methods, but
+// allocates an error when there are none).
+type deadliner interface {
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+var responses = sync.Pool{New: func() any {
+	return &response{match: mux.RouteMatch{Vars: map[string]string{}}}
+}}
+
+func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	s := f.server
+	began := time.Now()
+	w := responses.Get().(*response)
+	w.ResponseWriter, w.server, w.class = rw, s, ClassOther
+	w.deadlin = findDeadliner(rw)
+	defer func() {
+		if v := recover(); v != nil {
+			f.panicked(w, r, v)
+		}
+		failed := w.failed
+		if !f.private {
+			s.metrics.count(w)
+			if s.AccessLog {
+				s.logAccess(w, r, began)
+			}
+		}
+		if w.held == 0 {
+			clear(w.match.Vars)
+			*w = response{match: mux.RouteMatch{Vars: w.match.Vars}}
+			responses.Put(w)
+		} // else thousands come back at once, for which the pool would have to grow
+		if failed != nil {
+			// Breaks off the connection or stream: neither a cache nor a player may take what was sent for the whole
+			// (RFC 9112 8, RFC 9113 8.1).
+			panic(http.ErrAbortHandler)
+		}
+	}()
+
+	if !f.private {
+		h := w.Header()
+		h["Access-Control-Allow-Origin"] = anyOrigin
+		h["Access-Control-Expose-Headers"] = exposed
+		h["Timing-Allow-Origin"] = anyOrigin
+	}
+	if !w.readBodyAway(r) {
+		s.fail(w, r, errBody)
+		return
+	}
+	if r.Method == http.MethodOptions {
+		preflight(w)
+		return
+	}
+	if !canonical(r) {
+		s.fail(w, r, errPath)
+		return
+	}
+	// What mux.Router.ServeHTTP would do, without two copies of the request for a context that nobody reads.
+	if f.router.Match(r, &w.match); w.match.Handler != nil {
+		w.match.Handler.ServeHTTP(w, r)
+	} else {
+		s.fail(w, r, errUnknown)
+	}
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+func (f *front) panicked(w *response, r *http.Request, v any) {
+	if v == http.ErrAbortHandler {
+		w.failed = http.ErrAbortHandler
+		return
+	}
+	f.server.metrics.panics.Add(1)
+	f.server.log.Error("request failed", "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	f.server.fail(w, r, errInternal)
+}
+
+// preflight answers OPTIONS, for whatever path: it needs no authorisation and says the same to everybody (Fetch, CORS
+// protocol).
+func preflight(w *response) {
+	h := w.Header()
+	h["Access-Control-Allow-Methods"] = allowed
+	h["Access-Control-Allow-Headers"] = allowedHeads
+	h["Access-Control-Max-Age"] = preflightAge
+	h["Allow"] = allowed
+	h["Cache-Control"] = cacheDay
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// canonical says whether a request's path is the one under which a cache may keep the object. The path has been
+// percent-decoded once; what could be read as another path is refused rather than redirected or guessed.
+func canonical(r *http.Request) bool {
+	p := r.URL.Path
+	if p == "" || p[0] != '/' {
+		return false
+	}
+	if raw := r.URL.RawPath; raw != "" && hasEscapedSlash(raw) {
+		return false
+	}
+	for i := 0; i < len(p); i++ {
+		switch c := p[i]; {
+		case c == '\\' || c < ' ' || c == 0x7f:
+			return false
+		case c != '/':
+			continue
+		}
+		// An element begins after i.
+		rest := p[i+1:]
+		if n := strings.IndexByte(rest, '/'); n >= 0 {
+			rest = rest[:n]
+			if n == 0 {
+				return false
+			}
+		}
+		if rest == "." || rest == ".." {
+			return false
+		}
+	}
+	return true
+}
+
+func hasEscapedSlash(raw string) bool {
+	for i := 0; i+2 < len(raw); i++ {
+		if raw[i] == '%' && (raw[i+1] == '2' && raw[i+2]|0x20 == 'f' || raw[i+1] == '5' && raw[i+2]|0x20 == 'c') {
+			return true
+		}
+	}
+	return false
+}
+
+// readBodyAway reads the body that a GET may carry but that means nothing. Left to net/http it would be read after the
+// handler, without a deadline.
+func (w *response) readBodyAway(r *http.Request) bool {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return true
+	}
+	if r.ContentLength > maxRequestBody {
+		w.readDeadline(requestBodyTimeout)
+		return false
+	}
+	w.readDeadline(requestBodyTimeout)
+	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxRequestBody+1))
+	if err != nil || n > maxRequestBody {
+		return false
+	}
+	if w.deadlin != nil {
+		_ = w.deadlin.SetReadDeadline(time.Time{})
+	}
+	return true
+}
+
+func findDeadliner(w http.ResponseWriter) deadliner {
+	for {
+		if d, ok := w.(deadliner); ok {
+			return d
+		}
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return nil
+		}
+		w = u.Unwrap()
+	}
+}
+
+// A writer that cannot set deadlines is a test's, or one whose connection is gone.
+func (w *response) readDeadline(d time.Duration) {
+	if w.deadlin != nil {
+		_ = w.deadlin.SetReadDeadline(time.Now().Add(d))
+	}
+}
+
+// WriteHeader also gives a reply that does not say how long it may be kept the word that it may not, and the peer a time
+// by which it has to have read everything.
+func (w *response) WriteHeader(status int) {
+	if w.status != 0 {
+		return
+	}
+	if status < 200 {
+		w.ResponseWriter.WriteHeader(status)
+		return
+	}
+	w.status = status
+	if h := w.Header(); len(h["Cache-Control"]) == 0 {
+		h["Cache-Control"] = cacheNever
+	}
+	if w.deadlin != nil {
+		s := w.server
+		d := s.WriteTimeout + time.Duration(w.size)*time.Second/time.Duration(s.MinRate)
+		_ = w.deadlin.SetWriteDeadline(time.Now().Add(d))
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.sent += int64(n)
+	if err != nil {
+		w.failed = err
+	}
+	return n, err
+}
+
+// WriteString is Write; an error is kept.
+func (w *response) WriteString(s string) { _, _ = w.Write([]byte(s)) }
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// maxLogged bounds what a client can put into a log line.
+const maxLogged = 512
+
+func clip(s string) string {
+	if len(s) > maxLogged {
+		return s[:maxLogged]
+	}
+	return s
+}
+
+// logAccess writes one line. The query is not in it but for CMCD: it may hold a viewer's token.
+func (s *Server) logAccess(w *response, r *http.Request, began time.Time) {
+	cache := ""
+	if v := w.Header()["Cache-Control"]; len(v) > 0 {
+		cache = v[0]
+	}
+	attrs := make([]slog.Attr, 0, 16)
+	attrs = append(attrs,
+		slog.String("method", clip(r.Method)),
+		slog.String("path", clip(r.URL.Path)),
+		slog.Int("status", w.status),
+		slog.Int64("bytes", w.sent),
+		slog.Duration("duration", time.Since(began)),
+		slog.Duration("held", w.held),
+		slog.String("remote", r.RemoteAddr),
+		slog.String("protocol", r.Proto),
+		slog.String("class", w.class.String()),
+		slog.String("cache", cache),
+	)
+	if v := r.Header["Range"]; len(v) > 0 {
+		attrs = append(attrs, slog.String("range", clip(v[0])))
+	}
+	if c := cmcd(r); c != "" {
+		attrs = append(attrs, slog.String("cmcd", c))
+	}
+	if w.failed != nil {
+		attrs = append(attrs, slog.String("error", w.failed.Error()))
+	}
+	s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
+}

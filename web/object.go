@@ -1,0 +1,275 @@
+package web
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"headwater/playlist"
+	"headwater/segmenter"
+)
+
+// An object is what a GET is answered with, and what is said of it. One of bytes, part and segment is set.
+type object struct {
+	contentType []string
+	cache       []string
+	tag         string // of the strong entity tag, without quotes
+	modified    int64  // Unix seconds; 0 is not known
+	live        bool   // it may change again within the second modified
+	coding      playlist.Encoding
+	varies      bool // with Accept-Encoding
+	ranges      bool // ranges of it may be asked for
+	size        int  // bytes
+
+	bytes   []byte
+	part    *segmenter.Part
+	segment *segmenter.Segment
+}
+
+func (o *object) setPlaylist(p *playlist.Rendered) {
+	o.contentType = typePlaylist
+	o.bytes, o.size, o.tag, o.coding, o.varies = p.Body, len(p.Body), p.ETag, p.Encoding, true
+}
+
+// serveObject answers GET and HEAD: preconditions first, in the order of RFC 9110 13.2.2, then the range, then the whole.
+func (s *Server) serveObject(w *response, r *http.Request, o *object) {
+	h := w.Header()
+	values := new([4]string) // the values of this reply's own headers, in one allocation
+	tag := `"` + o.tag + `"`
+	values[0] = tag
+	h["Etag"] = values[0:1:1]
+	h["Cache-Control"] = o.cache
+	if o.modified > 0 {
+		h["Last-Modified"] = httpDate(o.modified)
+	}
+	if o.varies {
+		h["Vary"] = varyEncoding
+	}
+	switch o.conditions(r.Header, tag) {
+	case http.StatusNotModified:
+		w.WriteHeader(http.StatusNotModified)
+		return
+	case http.StatusPreconditionFailed:
+		s.fail(w, r, errPrecondition)
+		return
+	}
+	status, from, n := http.StatusOK, 0, o.size
+	if o.ranges {
+		h["Accept-Ranges"] = rangeUnit
+		// Range is defined for GET alone (RFC 9110 14.2).
+		if v := r.Header["Range"]; len(v) == 1 && r.Method == http.MethodGet && o.ifRange(r.Header, tag) {
+			first, length, kind := parseRange(v[0], o.size)
+			switch kind {
+			case rangeOne:
+				status, from, n = http.StatusPartialContent, first, length
+				values[2] = "bytes " + strconv.Itoa(from) + "-" + strconv.Itoa(from+n-1) + "/" + strconv.Itoa(o.size)
+				h["Content-Range"] = values[2:3:3]
+			case rangeBeyond:
+				values[2] = "bytes */" + strconv.Itoa(o.size)
+				h["Content-Range"] = values[2:3:3]
+				s.fail(w, r, errRange)
+				return
+			}
+		}
+	}
+	h["Content-Type"] = o.contentType
+	if o.coding == playlist.Gzip {
+		h["Content-Encoding"] = codingGzip
+	}
+	values[1] = strconv.Itoa(n)
+	h["Content-Length"] = values[1:2:2]
+	w.size = n
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_ = o.writeRange(w, from, n) // kept by w, and acted upon when the handler is done
+	}
+}
+
+// writeRange writes n bytes from offset from on. The pieces are written as they lie in memory, one after the other.
+func (o *object) writeRange(w io.Writer, from, n int) error {
+	switch {
+	case o.segment != nil:
+		for _, p := range o.segment.Parts {
+			size := p.Size()
+			if from >= size {
+				from -= size
+				continue
+			}
+			k := min(n, size-from)
+			if err := writePart(w, p, from, k); err != nil {
+				return err
+			}
+			if n -= k; n == 0 {
+				return nil
+			}
+			from = 0
+		}
+		return nil
+	case o.part != nil:
+		return writePart(w, o.part, from, n)
+	}
+	_, err := w.Write(o.bytes[from : from+n])
+	return err
+}
+
+func writePart(w io.Writer, p *segmenter.Part, from, n int) error {
+	head, payload := p.Chunk()
+	if from < len(head) {
+		k := min(n, len(head)-from)
+		if _, err := w.Write(head[from : from+k]); err != nil {
+			return err
+		}
+		from, n = len(head), n-k
+	}
+	if n == 0 {
+		return nil
+	}
+	from -= len(head)
+	_, err := w.Write(payload[from : from+n])
+	return err
+}
+
+// conditions evaluates a request's preconditions (RFC 9110 13.2.2): the status that they make of the reply, or 0.
+func (o *object) conditions(h http.Header, tag string) int {
+	if v := h["If-Match"]; len(v) > 0 {
+		if !listsTag(v, tag, false) {
+			return http.StatusPreconditionFailed
+		}
+	} else if v := h["If-Unmodified-Since"]; len(v) == 1 && o.modified > 0 {
+		if t, err := http.ParseTime(v[0]); err == nil && o.modified > t.Unix() {
+			return http.StatusPreconditionFailed
+		}
+	}
+	if v := h["If-None-Match"]; len(v) > 0 {
+		if listsTag(v, tag, true) {
+			return http.StatusNotModified
+		}
+		return 0
+	}
+	if v := h["If-Modified-Since"]; len(v) == 1 && o.modified > 0 {
+		t, err := http.ParseTime(v[0])
+		if err != nil {
+			return 0
+		}
+		// A live playlist changes several times a second: one that was modified in the second in question may not be the
+		// one that the client has.
+		if since := t.Unix(); since > o.modified || since == o.modified && !o.live {
+			return http.StatusNotModified
+		}
+	}
+	return 0
+}
+
+// ifRange says whether the condition under which a range is wanted holds (RFC 9110 13.1.5).
+func (o *object) ifRange(h http.Header, tag string) bool {
+	v := h["If-Range"]
+	if len(v) == 0 {
+		return true
+	}
+	if strings.HasPrefix(v[0], `"`) || strings.HasPrefix(v[0], "W/") {
+		return v[0] == tag
+	}
+	t, err := http.ParseTime(v[0])
+	return err == nil && o.modified > 0 && t.Equal(time.Unix(o.modified, 0))
+}
+
+// listsTag says whether a list of entity tags has tag in it, or is "*". weakly compares as RFC 9110 8.8.3.2 says.
+func listsTag(values []string, tag string, weakly bool) bool {
+	for _, v := range values {
+		if v == tag {
+			return true
+		}
+		for {
+			v = strings.TrimLeft(v, " \t,")
+			if v == "" {
+				break
+			}
+			if v[0] == '*' {
+				return true
+			}
+			weak := strings.HasPrefix(v, "W/")
+			if weak {
+				v = v[2:]
+			}
+			if v == "" || v[0] != '"' {
+				break
+			}
+			end := strings.IndexByte(v[1:], '"')
+			if end < 0 {
+				break
+			}
+			if v[:end+2] == tag && (weakly || !weak) {
+				return true
+			}
+			v = v[end+2:]
+		}
+	}
+	return false
+}
+
+// What a Range header asks for.
+const (
+	rangeNone   = iota // nothing that has to be honoured: the whole is sent
+	rangeOne           // one range
+	rangeBeyond        // only what is not there
+)
+
+// parseRange reads a Range header for an object of that size (RFC 9110 14.1.2, 14.2). Another unit, bad syntax and more
+// than one range are rangeNone. A last byte beyond the end, such as 2^53-1 (RFC 8673), is the end.
+func parseRange(v string, size int) (from, n, kind int) {
+	const unit = "bytes="
+	if len(v) < len(unit) || !strings.EqualFold(v[:len(unit)], unit) {
+		return 0, 0, rangeNone
+	}
+	first, last, ok := strings.Cut(trimSpace(v[len(unit):]), "-")
+	if !ok {
+		return 0, 0, rangeNone
+	}
+	if first == "" {
+		suffix, ok := rangeNumber(last, size)
+		switch {
+		case !ok:
+			return 0, 0, rangeNone
+		case suffix == 0:
+			return 0, 0, rangeBeyond
+		}
+		return size - suffix, suffix, rangeOne
+	}
+	from, ok = rangeNumber(first, size)
+	if !ok {
+		return 0, 0, rangeNone
+	}
+	to := size
+	if last != "" {
+		if to, ok = rangeNumber(last, size); !ok || less(last, first) {
+			return 0, 0, rangeNone
+		}
+	}
+	if from >= size {
+		return 0, 0, rangeBeyond
+	}
+	return from, min(to, size-1) - from + 1, rangeOne
+}
+
+// rangeNumber reads a decimal number, however large, as at most limit.
+func rangeNumber(s string, limit int) (n int, ok bool) {
+	for i := range len(s) {
+		c := s[i]
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = min(n*10+int(c-'0'), limit)
+	}
+	return n, s != ""
+}
+
+// less compares decimal numbers of any length.
+func less(a, b string) bool {
+	a, b = strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+	if len(a) != len(b) {
+		return len(a) < len(b)
+	}
+	return a < b
+}
