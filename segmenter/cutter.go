@@ -30,13 +30,14 @@ type cutter struct {
 
 	rows    []media.SampleInfo
 	payload []byte
-	keyed   bool // a key frame is among the rows
+	keyed   bool   // a key frame is among the rows
+	expect  [2]int // bytes of the last part that did not begin with a key frame, and of the last that did
 }
 
 // reset starts anew at t.
 func (c *cutter) reset(t int64) {
 	c.d, c.partStart, c.pending, c.keyed = t, t, false, false
-	c.rows, c.payload = c.rows[:0], c.payload[:0]
+	c.rows, c.payload = c.rows[:0], nil
 	c.pace.restart()
 }
 
@@ -73,6 +74,9 @@ func (c *cutter) add(dts, pts int64, sync bool, data []byte) error {
 	}
 	if len(c.rows) == 0 {
 		c.partStart = c.d
+		if c.payload == nil {
+			c.payload = make([]byte, 0, max(c.expect[index(sync)]*17/16, len(data)))
+		}
 	}
 	c.keyed = c.keyed || sync
 	c.rows = append(c.rows, media.SampleInfo{Size: uint32(len(data)), CTO: int32(pts - c.d), Sync: sync})
@@ -98,13 +102,28 @@ func (c *cutter) predict() bool {
 func (c *cutter) take(arrived int64) *Part {
 	p := &Part{
 		Time: c.partStart, Duration: c.d - c.partStart, Independent: c.keyed, Arrived: arrived,
-		// Both are copied to their exact size: parts are kept for long, and what append left over would be kept with them.
 		Samples: append(make([]media.SampleInfo, 0, len(c.rows)), c.rows...),
-		Payload: append([]byte(nil), c.payload...),
+		Payload: c.payload,
 	}
-	c.rows, c.payload = c.rows[:0], c.payload[:0]
+	// Samples are copied straight to where they stay, into a place as large as the last part of the kind needed. Parts are
+	// kept for long: one that leaves much of it unused moves into one of its size.
+	if n := len(c.payload); (cap(c.payload)-n)*8 > n {
+		p.Payload = append([]byte(nil), c.payload...)
+		c.payload = c.payload[:0]
+	} else {
+		c.payload = nil
+	}
+	c.expect[index(c.rows[0].Sync)] = len(p.Payload)
+	c.rows = c.rows[:0]
 	c.partStart, c.keyed = c.d, false
 	return p
+}
+
+func index(sync bool) int {
+	if sync {
+		return 1
+	}
+	return 0
 }
 
 // A pace watches how regularly frames come, and knows how long one lasts.

@@ -126,7 +126,7 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 	o := &origin{log: log, target: s.TargetDuration, advised: map[string][]string{}}
 	o.origin = &segmenter.Origin{Config: s.segmenterConfig}
 	o.gate = &ingest.Gate{
-		Reserved: []string{"api", "-"}, // web's own paths: data and the pages' assets
+		Reserved:  []string{"api", "-"}, // web's own paths: data and the pages' assets
 		Keys:      s.PublishKeys,
 		KeyByName: s.PublishKeysByName,
 		Takeover:  s.Takeover == "takeover",

@@ -19,6 +19,7 @@ import (
 
 	"headwater/ingest"
 	"headwater/ingest/flv"
+	"headwater/ingest/poll"
 	"headwater/segmenter/media"
 )
 
@@ -56,7 +57,10 @@ type Server struct {
 	// for one message: a peer that keeps a message coming byte by byte is idle. It is observed to an eighth.
 	IdleTimeout  time.Duration
 	WriteTimeout time.Duration // for one reply
-	MaxConns     int           // at one time
+	// PollInterval is how often input is looked for when many publish (see package poll); 0 is its default, negative lets
+	// each connection wait by itself.
+	PollInterval time.Duration
+	MaxConns     int // at one time
 
 	Log *slog.Logger // gets one record where a connection ends; nil discards
 
@@ -125,6 +129,13 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		cancel()
 	}()
+	wrap := func(nc net.Conn) net.Conn { return nc }
+	if s.PollInterval >= 0 {
+		p := &poll.Poller{Interval: s.PollInterval}
+		defer p.Close()
+		defer conns.Wait()
+		wrap = p.Wrap
+	}
 	var delay time.Duration
 	for {
 		nc, err := ln.Accept()
@@ -146,7 +157,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		delay = 0
-		conns.Go(func() { s.serveConn(ctx, nc) })
+		conns.Go(func() { s.serveConn(ctx, wrap(nc)) })
 	}
 }
 
