@@ -140,6 +140,9 @@ func (g *Gate) admit(ctx context.Context, req Request) (*admission, error) {
 	for {
 		old, mine := g.take(req)
 		if mine != nil {
+			if timeout != nil {
+				g.stats.takeovers.Add(1)
+			}
 			return mine, nil
 		}
 		if !g.Takeover {
@@ -155,7 +158,6 @@ func (g *Gate) admit(ctx context.Context, req Request) (*admission, error) {
 		}
 		select {
 		case <-old.done: // somebody else may have been quicker; then it is kicked in turn
-			g.stats.takeovers.Add(1)
 		case <-timeout:
 			return nil, fmt.Errorf("%w, and does not let go of it", ErrInUse)
 		case <-ctx.Done():

@@ -305,3 +305,24 @@ func TestGateReserved(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One publication that is kicked is one takeover, however many wait for its name.
+func TestGateCountsTakeovers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := &Gate{Takeover: true, Target: newSink}
+		old, err := g.Publish(t.Context(), Request{Name: "live/a", Kick: func(error) {}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { g.Publish(t.Context(), Request{Name: "live/a", Kick: func(error) {}}) })
+		}
+		synctest.Wait()
+		old.Close(nil)
+		wg.Wait()
+		if s := g.Stats(); s.Takeovers != 1 || s.InUse != 2 {
+			t.Errorf("%+v", s)
+		}
+	})
+}

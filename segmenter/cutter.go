@@ -87,7 +87,7 @@ func (c *cutter) add(dts, pts int64, sync bool, data []byte) error {
 
 // predict closes the last row with its nominal duration if that fills the part, and says so.
 func (c *cutter) predict() bool {
-	if !c.pending || c.pace.nominal == 0 || c.pace.irregular {
+	if !c.pending || c.pace.n < 2 || c.pace.irregular { // one frame shows no pace
 		return false
 	}
 	end := c.lastDTS + c.pace.nominal
@@ -150,6 +150,9 @@ func (p *pace) restart() { p.n = 0 }
 
 // frame notes a frame that decodes at dts.
 func (p *pace) frame(dts int64, predicted bool) {
+	if last := dts - p.hist[(p.n+len(p.hist)-1)%len(p.hist)]; p.n > 0 && last*2 < p.fixed {
+		p.fixed, p.nominal = 0, max(last, 1) // the parameter sets are wrong
+	}
 	if p.n > 0 && p.nominal > 0 {
 		err := dts - p.hist[(p.n-1)%len(p.hist)] - p.nominal
 		if err > p.nominal/2 || err < -p.nominal/2 {
@@ -220,34 +223,35 @@ func (g *grid) reset() {
 	g.in, g.inBytes = 0, 0
 }
 
-// verdicts of grid.add
-type verdict uint8
+// far says whether two times are further apart than timestamps of one source may be.
+func (g *grid) far(a, b int64) bool {
+	d, most := a-b, int64(gridStraySeconds*float64(g.scale))
+	return d > most || d < -most
+}
 
-const (
-	taken verdict = iota
-	ignored
-	jumped // the timestamps have been somewhere else for long enough to be believed
-)
+// apart says whether t does not continue what is there.
+func (g *grid) apart(t int64) bool { return g.synced && g.far(t, g.end) }
 
-// add appends a frame whose timestamp says t.
-func (g *grid) add(t int64, data []byte) verdict {
+// stray says whether a frame at t belongs to neither the grid nor, for a track that follows, the time where the leader is.
+func (g *grid) stray(t, progress int64, leads bool) bool {
+	if g.synced && !g.far(t, g.end) {
+		return false
+	}
+	if leads {
+		return g.synced
+	}
+	return g.far(t, progress) || g.synced && t < g.end
+}
+
+// add appends a frame whose timestamp says t, which is not apart. It says false if there is no room.
+func (g *grid) add(t int64, data []byte) bool {
+	if len(g.rows)-g.in >= maxWaiting || len(g.payload)+len(data) > maxPartBytes {
+		return false
+	}
 	if !g.synced {
-		if len(g.rows) > 0 {
-			return ignored
-		}
 		g.end, g.start, g.inEnd, g.synced = t, t, t, true
 	}
 	drift := t - g.end
-	if far := int64(gridStraySeconds * float64(g.scale)); drift > far || drift < -far {
-		if g.strays++; g.strays >= maxStrays {
-			return jumped
-		}
-		return ignored
-	}
-	g.strays = 0
-	if len(g.rows)-g.in >= maxWaiting || len(g.payload)+len(data) > maxPartBytes {
-		return ignored
-	}
 	dur := g.frame + g.correction(t, drift)
 	if len(g.rows) == 0 {
 		g.start, g.inEnd = g.end, g.end
@@ -255,7 +259,7 @@ func (g *grid) add(t int64, data []byte) verdict {
 	g.rows = append(g.rows, media.SampleInfo{Duration: uint32(dur), Size: uint32(len(data)), Sync: true})
 	g.payload = append(g.payload, data...)
 	g.end += dur
-	return taken
+	return true
 }
 
 // correction is by how much the frame at t lasts longer or shorter to bring the grid back to the timestamps: nothing unless

@@ -50,6 +50,7 @@ func (l *lane) setTrack(t media.Track) {
 		l.init = newInit(out)
 	}
 	partMax := l.ticks(l.rend.PartTarget())
+	l.strays = 0
 	if t.Kind == media.Video {
 		if l.cut == nil {
 			l.cut = &cutter{}
@@ -82,11 +83,25 @@ func (l *lane) start(b boundary, t, nextPart int64) Start {
 	}
 }
 
+// resync lets the grid begin again with the next frame, wherever that is. What waits is published first, as far as it can be.
+func (l *lane) resync(arrived int64) {
+	if l.grid.in > 0 {
+		l.publish(l.grid.take(arrived))
+	}
+	l.rend.stats.dropped.Add(uint64(len(l.grid.rows)))
+	l.grid.reset()
+}
+
 // publish appends a part to the rendition.
 func (l *lane) publish(p *Part) {
 	l.rend.stats.samples.Add(uint64(len(p.Samples)))
 	l.rend.stats.bytes.Add(uint64(len(p.Payload)))
 	l.rend.Append(p)
+	if l.rend.stats.retained.Load() > maxRetained {
+		l.pub.err = media.Formatf(l.rend.ID, "takes more than %d MiB to keep", maxRetained>>20)
+	} else if l.pub.stream.origin.full() {
+		l.pub.err = errFull
+	}
 	if f := l.pub.stream.origin.OnPart; f != nil {
 		f(l.rend, p)
 	}
@@ -150,7 +165,14 @@ func (l *lane) cross(t int64, arrived int64) {
 	l.queue = append(l.queue[:0], l.queue[1:]...)
 	s := l.start(b, t, t)
 	if l.open {
-		l.complete(t, &s)
+		end := t
+		if n := len(l.rend.open.Parts); n > 0 {
+			// The segment ends where the next begins, unless nothing came for a while before that.
+			if p := l.rend.open.Parts[n-1]; t-(p.Time+p.Duration) > g.frame {
+				end = p.Time + p.Duration
+			}
+		}
+		l.complete(end, &s)
 		return
 	}
 	l.rend.Start(s)

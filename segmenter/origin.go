@@ -4,6 +4,8 @@
 package segmenter
 
 import (
+	"cmp"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,47 +19,49 @@ type Origin struct {
 	// OnPart, if set, is called after each part is published, on the goroutine of the publication.
 	OnPart func(r *Rendition, p *Part)
 
-	mu      sync.Mutex // protects the map, not the streams
-	streams map[string]*Stream
-	view    atomic.Pointer[map[string]*Stream] // a copy of streams for readers, replaced on change
+	// MaxBytes bounds what all streams keep in memory, about; 0 is DefaultMaxBytes. A publication that would need more is
+	// refused, or ended.
+	MaxBytes int64
+	// MaxStreams bounds the streams, those in their grace included; 0 is DefaultMaxStreams.
+	MaxStreams int
+
+	mu      sync.Mutex // serialises Open and the removal of streams
+	streams sync.Map   // name to *Stream
+	count   int        // protected by mu
+	kept    atomic.Int64
 }
+
+// Defaults of an Origin.
+const (
+	DefaultMaxBytes   = 16 << 30
+	DefaultMaxStreams = 10_000
+)
+
+var (
+	errFull    = errors.New("the origin has no memory left for another stream (see Origin.MaxBytes)")
+	errStreams = errors.New("the origin has no room for another stream (see Origin.MaxStreams)")
+)
+
+func (o *Origin) full() bool { return o.kept.Load() > cmp.Or(o.MaxBytes, DefaultMaxBytes) }
 
 // Stream returns the stream of that name, "<app>/<name>", if it is live or was until lately.
 func (o *Origin) Stream(name string) (*Stream, bool) {
-	m := o.view.Load()
-	if m == nil {
+	s, ok := o.streams.Load(name)
+	if !ok {
 		return nil, false
 	}
-	s, ok := (*m)[name]
-	return s, ok
+	return s.(*Stream), true
 }
 
 // Streams returns all streams, in order of their names.
 func (o *Origin) Streams() []*Stream {
-	m := o.view.Load()
-	if m == nil {
-		return nil
-	}
-	out := make([]*Stream, 0, len(*m))
-	for _, s := range *m {
-		out = append(out, s)
-	}
-	slices.SortFunc(out, func(a, b *Stream) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
+	var out []*Stream
+	o.streams.Range(func(_, s any) bool {
+		out = append(out, s.(*Stream))
+		return true
 	})
+	slices.SortFunc(out, func(a, b *Stream) int { return cmp.Compare(a.Name, b.Name) })
 	return out
-}
-
-// refresh replaces the readers' copy. o.mu is held.
-func (o *Origin) refresh() {
-	m := make(map[string]*Stream, len(o.streams))
-	for k, v := range o.streams {
-		m[k] = v
-	}
-	o.view.Store(&m)
 }
 
 func (o *Origin) config(name string) Config {
@@ -67,18 +71,22 @@ func (o *Origin) config(name string) Config {
 	return Config{PartTarget: DefaultPartTarget}
 }
 
-// Open begins a publication on the stream of that name. Whoever calls has made sure that there is no other.
+// Open begins a publication on the stream of that name. Whoever calls has made sure that there is no other. An error says
+// that a limit has been reached.
 func (o *Origin) Open(name string, now time.Time) (*Publication, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	s := o.streams[name]
-	if s == nil {
-		s = &Stream{Name: name, origin: o}
-		if o.streams == nil {
-			o.streams = map[string]*Stream{}
+	if o.full() {
+		return nil, errFull
+	}
+	s, ok := o.Stream(name)
+	if !ok {
+		if o.count >= cmp.Or(o.MaxStreams, DefaultMaxStreams) {
+			return nil, errStreams
 		}
-		o.streams[name] = s
-		o.refresh()
+		s = &Stream{Name: name, origin: o}
+		o.streams.Store(name, s)
+		o.count++
 	}
 	return s.publish(now), nil
 }
@@ -91,8 +99,8 @@ func (o *Origin) Tick(now time.Time) {
 		}
 		o.mu.Lock()
 		if s.idle() {
-			delete(o.streams, s.Name)
-			o.refresh()
+			o.streams.Delete(s.Name)
+			o.count--
 		}
 		o.mu.Unlock()
 	}

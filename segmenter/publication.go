@@ -30,12 +30,17 @@ type Publication struct {
 
 	began    int64 // where this continuity run began on the timeline, ns
 	cur      boundary
-	lastKey  int64         // presentation time of the last key frame, leader's ticks
-	cadence  int64         // between the last two, leader's ticks; 0 is unknown
-	advice   [2]string     // on key frames, on parts
-	awaiting bool          // a track is announced that has not come
-	arrived  int64         // of the latest sample
-	limit    time.Duration // the run's target duration
+	lastKey  int64            // presentation time of the last key frame, leader's ticks
+	cadence  int64            // between the last two, leader's ticks; 0 is unknown
+	advice   [2]string        // on key frames, on parts
+	awaiting bool             // a track is announced that has not come
+	arrived  int64            // of the latest sample
+	limit    time.Duration    // the run's target duration
+	slack    time.Duration    // by how much the leader's segments may exceed it
+	seen     []bool           // by index of track: a sample has come
+	breaks   [maxBreaks]int64 // when it began anew, Unix ns
+	anews    int
+	err      error // why the publication cannot go on
 }
 
 type heldSample struct {
@@ -52,42 +57,68 @@ const (
 )
 
 // slackOverTarget is by how much a video segment may exceed the target duration so that it, and the audio segment beside it,
-// which may be a frame of up to 46 ms longer, still round to it (RFC 8216bis 4.4.3.1).
+// which may be a frame longer, still round to it (RFC 8216bis 4.4.3.1). Audio frames of up to 46 ms leave so much.
 const slackOverTarget = 450 * time.Millisecond
 
-// maxRetained bounds the bytes a rendition may hold: a publication beyond it is refused, not the machine's memory used up.
-const maxRetained = 2 << 30
+// maxRetained bounds the bytes a rendition may hold: a publication beyond it is ended, not the machine's memory used up.
+const maxRetained = 1 << 30
+
+// A publication may begin anew, with other times or another configuration, maxBreaks times in breakSpan of arrival time:
+// each time costs a segment, and perhaps an initialization section, however short.
+const (
+	maxBreaks = 10
+	breakSpan = 10 * media.Second
+)
+
+// maxLag is how far written decode times may fall behind, in media time, before frames that outlast the part target are
+// refused.
+const maxLag = 5 * media.Second
 
 // SetTracks tells what the publication carries.
 func (p *Publication) SetTracks(tracks []media.Track) error {
 	for len(p.of) < len(tracks) {
 		p.of = append(p.of, nil)
+		p.seen = append(p.seen, false)
 	}
 	p.tracks = append(p.tracks[:0], tracks...)
-	p.awaiting = false
-	for i := range p.tracks {
-		t := &p.tracks[i]
-		if !t.Ready() {
-			p.awaiting = true
-			continue
-		}
-		if !p.based {
-			continue
-		}
-		if l := p.of[i]; l != nil {
-			if string(l.init.Track.Codec.Config) != string(t.Codec.Config) {
+	if p.based {
+		for i := range p.tracks {
+			if l, t := p.of[i], &p.tracks[i]; l != nil && t.Ready() && string(l.init.Track.Codec.Config) != string(t.Codec.Config) {
 				p.change = true
 			}
-		} else if p.leader.cut != nil && t.Kind == media.Audio && !p.run.IsReady() {
-			p.join(i) // nobody has seen a playlist yet
-		} else {
-			p.change = true
 		}
-	}
-	if p.based {
-		p.await(p.awaiting)
+		p.await(p.missing() && p.leader.nanos(p.lead())-p.began <= announcedWait)
 	}
 	p.stream.setTracks(p.tracks)
+	return nil
+}
+
+// missing says whether a track has been announced of which no sample has come.
+func (p *Publication) missing() bool {
+	for i := range p.tracks {
+		if !p.tracks[i].Ready() || !p.seen[i] {
+			return true
+		}
+	}
+	return false
+}
+
+// lead is how far the leader has come, in its ticks.
+func (p *Publication) lead() int64 {
+	if p.leader.cut != nil {
+		return p.leader.cut.d
+	}
+	return p.leader.grid.end
+}
+
+// tooOften notes that the publication begins anew, and says whether it does so too often.
+func (p *Publication) tooOften(arrived int64) error {
+	i := p.anews % maxBreaks
+	if p.anews >= maxBreaks && arrived-p.breaks[i] < breakSpan {
+		return media.Formatf("timestamps or configuration", "changed %d times in %d s", maxBreaks, breakSpan/media.Second)
+	}
+	p.breaks[i] = arrived
+	p.anews++
 	return nil
 }
 
@@ -111,17 +142,66 @@ func (p *Publication) WriteSample(track int, s *media.Sample) error {
 	}
 	l := p.of[track]
 	if l == nil {
-		return nil
+		if !p.arrives(track) {
+			if p.tracks[track].Kind == media.Video && s.Sync {
+				return p.anew(track, s) // audio led until now
+			}
+			return nil
+		}
+		l = p.of[track]
 	}
+	var err error
 	if l.cut != nil {
-		return p.video(track, l, s)
+		err = p.video(track, l, s)
+	} else {
+		err = p.audio(track, l, s)
 	}
-	return p.audio(track, l, s)
+	if err == nil {
+		err = p.err
+	}
+	return err
+}
+
+// arrives takes note of the first sample of a track that has no lane, and says whether it has one now. Audio joins at once
+// while nobody has seen a playlist; whatever comes later waits for the next key frame.
+func (p *Publication) arrives(track int) bool {
+	if p.seen[track] {
+		return false
+	}
+	p.seen[track] = true
+	if p.tracks[track].Kind == media.Audio && p.leader.cut != nil && !p.run.IsReady() {
+		p.join(track)
+	} else if !p.covered(p.tracks[track].Kind) {
+		p.change = true
+	}
+	p.await(p.awaiting && p.missing())
+	return p.of[track] != nil
+}
+
+// covered says whether a lane leads a track of that kind: a run has one rendition of each.
+func (p *Publication) covered(k media.Kind) bool {
+	for i, l := range p.of {
+		if l != nil && p.tracks[i].Kind == k {
+			return true
+		}
+	}
+	return false
+}
+
+// anew ends the continuity run, and begins another with this sample or the next that can begin one.
+func (p *Publication) anew(track int, s *media.Sample) error {
+	if err := p.tooOften(s.Arrived); err != nil {
+		return err
+	}
+	p.pause()
+	p.based = false
+	return p.warm(track, s)
 }
 
 // warm takes a sample before the first key frame.
 func (p *Publication) warm(track int, s *media.Sample) error {
 	t := &p.tracks[track]
+	p.seen[track] = true
 	if t.Kind == media.Video {
 		if !s.Sync {
 			return nil // nothing can be decoded before a key frame
@@ -196,8 +276,19 @@ func (p *Publication) base(track int, pts, cto, arrived int64) error {
 	p.place(track)
 	p.leader = p.of[track]
 	for i := range p.tracks {
-		if i != track && p.tracks[i].Ready() && (p.tracks[i].Kind == media.Audio) {
+		if i == track || !p.tracks[i].Ready() || p.tracks[i].Kind != media.Audio {
+			continue
+		}
+		// A header is no promise: a rendition begins when a sample has come, or the run has it already.
+		if _, known := run.find(p.tracks[i].Kind.String()); known || p.seen[i] {
 			p.place(i)
+		}
+	}
+	p.slack = slackOverTarget
+	for i := range p.tracks {
+		if t := &p.tracks[i]; t.Ready() && t.Kind == media.Audio {
+			frame := media.Rescale(int64(t.FrameSamples), t.Timescale, media.Second)
+			p.slack = min(p.slack, 499*time.Millisecond-time.Duration(frame))
 		}
 	}
 	for _, l := range p.lanes {
@@ -213,7 +304,7 @@ func (p *Publication) base(track int, pts, cto, arrived int64) error {
 	p.leader.reorder = media.Rescale(cto, lead.Timescale, p.leader.scale)
 	p.leader.strays = 0
 	p.based, p.began, p.change, p.cadence = true, at, false, 0
-	p.await(p.awaiting)
+	p.await(p.missing() && !run.IsReady())
 	p.begin(at, resumed)
 	return nil
 }
@@ -340,18 +431,22 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 				l.rend.stats.dropped.Add(1)
 				return nil
 			}
-			p.pause()
-			p.based = false
-			return p.warm(track, s)
+			return p.anew(track, s)
 		}
 		if dts <= c.lastDTS {
 			l.rend.stats.adjusted.Add(1)
 		}
 	}
 	l.strays = 0
-	if math.Abs(float64(pts-dts)) > float64(10*int64(l.scale)) {
+	if d, far := pts-c.d, 10*int64(l.scale); d > far || d < -far {
 		l.rend.stats.dropped.Add(1) // no encoder reorders over ten seconds
 		return nil
+	}
+	if dts-c.d > l.ticks(maxLag) {
+		return &media.UnsupportedError{
+			What: fmt.Sprintf("%.2g frames a second with a part target of %v", float64(l.scale)/float64(max(c.pace.nominal, 1)), p.run.Config.PartTarget),
+			Hint: "send more frames, or set a longer part target, or 0 for ordinary HLS",
+		}
 	}
 
 	predicted := len(c.rows) == 0
@@ -372,7 +467,7 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 	cut, at := false, pts
 	if s.Sync {
 		if p.change {
-			return p.reconfigure(track, s)
+			return p.anew(track, s)
 		}
 		var err error
 		if cut, err = p.cutAtKey(l, pts); err != nil {
@@ -401,9 +496,6 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 	}
 	if c.predict() {
 		l.publish(c.take(s.Arrived))
-	}
-	if l.rend.stats.retained.Load() > maxRetained {
-		return media.Formatf("video", "more than %d MiB in the window", maxRetained>>20)
 	}
 	for _, f := range p.lanes {
 		if f.grid == nil || f == l {
@@ -440,7 +532,7 @@ func (p *Publication) progress(f *lane) int64 {
 func (p *Publication) cutAtKey(l *lane, pts int64) (bool, error) {
 	e := pts - l.rend.open.Start
 	key := pts - p.lastKey
-	target, most := l.ticks(int64(p.limit)), l.ticks(int64(p.limit+slackOverTarget))
+	target, most := l.ticks(int64(p.limit)), l.ticks(int64(p.limit+p.slack))
 	if key > most && p.run.Config.LongGOP == Refuse {
 		return false, p.refuse(l, key)
 	}
@@ -465,9 +557,9 @@ func (p *Publication) settling() bool {
 // most is how long a segment of the leader may last.
 func (p *Publication) most() time.Duration {
 	if p.settling() {
-		return MaxTargetDuration + slackOverTarget
+		return MaxTargetDuration + p.slack
 	}
-	return p.limit + slackOverTarget
+	return p.limit + p.slack
 }
 
 // holdsMedia says whether the leader's open segment has a sample.
@@ -500,8 +592,8 @@ func (p *Publication) cut(l *lane, at, arrived int64) {
 	run := p.run
 	if run.msn == run.FirstMSN && !run.IsReady() {
 		lasted := time.Duration(l.nanos(at - l.rend.open.Start))
-		if lasted > p.limit+slackOverTarget {
-			p.limit = min(time.Duration(wholeSeconds(lasted+500*time.Millisecond-slackOverTarget))*time.Second, MaxTargetDuration)
+		if lasted > p.limit+p.slack {
+			p.limit = min(time.Duration(wholeSeconds(lasted+500*time.Millisecond-p.slack))*time.Second, MaxTargetDuration)
 			run.target.Store(int64(p.limit / time.Second))
 		}
 	}
@@ -531,7 +623,7 @@ func (p *Publication) leadAudio(t int64) {
 	target := p.limit
 	n := (l.nanos(t) - p.began + int64(time.Millisecond)) / int64(target)
 	last := (p.cur.time - p.began + int64(time.Millisecond)) / int64(target)
-	if n <= last && !p.change {
+	if n <= last {
 		return
 	}
 	p.run.msn++
@@ -552,28 +644,29 @@ func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
 			l.rend.stats.dropped.Add(1) // of a configuration that begins with the next key frame
 			return nil
 		}
-		return p.reconfigure(track, s)
-	}
-	if p.change && p.leader == l {
-		for i := range p.tracks {
-			if p.tracks[i].Kind == media.Video && p.tracks[i].Ready() { // video has come after all: it leads
-				p.pause()
-				p.based = false
-				return p.warm(track, s)
-			}
-		}
-		p.change = false
+		return p.anew(track, s)
 	}
 	t := s.DTS
 	if l.in != l.scale {
 		t = media.Rescale(t, l.in, l.scale)
 	}
-	switch l.grid.add(t+l.off, s.Data) {
-	case jumped:
-		p.pause()
-		p.based = false
-		return p.warm(track, s)
-	case ignored:
+	g := l.grid
+	if g.stray(t+l.off, p.progress(l), p.leader == l) {
+		l.rend.stats.dropped.Add(1)
+		if g.strays++; g.strays < maxStrays {
+			return nil
+		}
+		// Time has changed. If it has for the leader, all begins anew; else this track is put beside the leader again.
+		if p.leader == l {
+			return p.anew(track, s)
+		}
+		l.resync(s.Arrived)
+		l.off += p.progress(l) - (t + l.off)
+	} else if g.apart(t + l.off) {
+		l.resync(s.Arrived) // nothing came for a while
+	}
+	g.strays = 0
+	if !g.add(t+l.off, s.Data) {
 		l.rend.stats.dropped.Add(1)
 		return nil
 	}
@@ -582,26 +675,23 @@ func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
 		l.grid.adjusted = 0
 	}
 	l.follow(p.progress(l), s.Arrived)
+	if p.awaiting && p.leader == l && l.nanos(g.end)-p.began > announcedWait {
+		p.await(false)
+	}
 	return nil
-}
-
-// reconfigure begins a new continuity run with the tracks as they are now: the codec configuration has changed, or tracks
-// have come. The timeline goes on.
-func (p *Publication) reconfigure(track int, s *media.Sample) error {
-	p.pause()
-	p.based = false
-	return p.warm(track, s)
 }
 
 // Close ends the publication. A nil reason is a clean unpublish, anything else a loss.
 func (p *Publication) Close(reason error) error {
+	defer p.stream.unpublish(p, reason)
 	if p.based {
 		p.pause()
-		p.await(false)
 		p.based = false
 	}
+	if p.run != nil {
+		p.await(false)
+	}
 	p.held = nil
-	p.stream.unpublish(p, reason)
 	return nil
 }
 

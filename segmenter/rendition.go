@@ -21,7 +21,9 @@ type Rendition struct {
 	list     []*Segment // retained, then listed
 	first    int        // index in list of the first listed segment
 	dead     int        // segments dropped from the array behind list since it was made
-	removed  []int64    // for list[:first]: where the live edge was, in ticks, when the segment left the playlist
+	until    []int64    // for list[:first]: where the live edge is, in ticks, when the segment may go
+	listed   int64      // ticks of list[first:]: the duration of the playlist
+	longest  int64      // the longest that has been
 	open     Open
 	running  bool  // open is a segment to which parts are being added
 	nextPart int64 // decode time of the next part
@@ -45,7 +47,7 @@ type RenditionStats struct {
 	Adjusted              uint64 // samples whose timestamp was moved to keep decode times rising
 	Peak                  int    // bits a second: the largest rate over any run of segments of 0.5 to 1.5 target durations
 	Average               int    // bits a second
-	Retained              int64  // payload bytes in memory
+	Retained              int64  // bytes kept in memory, about
 }
 
 // Stats returns the rendition's counters.
@@ -137,7 +139,7 @@ func (r *Rendition) Append(p *Part) {
 	r.open.Parts = append(r.open.Parts, p)
 	r.nextPart = p.Time + p.Duration
 	r.stats.parts.Add(1)
-	r.stats.retained.Add(int64(len(p.Payload)))
+	r.account(p.cost())
 	if r.PartTarget() > 0 {
 		r.publish()
 	}
@@ -177,30 +179,29 @@ func (r *Rendition) complete(s *Segment) {
 	r.stats.segments.Add(1)
 	r.measure(s)
 
-	listed := r.list[r.first:]
 	cfg := &r.Run.Config
-	ts := s.Init.Track.Timescale
 	edge := s.Start + s.Duration
-	least := media.Rescale(int64(cfg.WindowMin), media.Second, ts)
-	for len(listed) > cfg.WindowSegments && edge-listed[1].Start >= least {
-		listed = listed[1:]
+	r.listed += s.Duration
+	r.longest = max(r.longest, r.listed)
+	least := media.Rescale(int64(cfg.WindowMin), media.Second, s.Init.Track.Timescale)
+	for len(r.list)-r.first > cfg.WindowSegments && r.listed-r.list[r.first].Duration >= least {
+		// A segment stays available for its own duration and that of the longest playlist it was in after it has left
+		// (RFC 8216bis 6.2.2).
+		gone := r.list[r.first]
+		r.until = append(r.until, edge+r.longest+gone.Duration)
+		r.listed -= gone.Duration
 		r.first++
-		r.removed = append(r.removed, edge)
 	}
-
-	// A segment stays available for its own duration and that of the longest playlist it was in after it has left
-	// (RFC 8216bis 6.2.2).
-	longest := edge - listed[0].Start
 	drop := 0
-	for drop < r.first && edge-r.removed[drop] >= longest+r.list[drop].Duration {
-		r.stats.retained.Add(-r.list[drop].payload())
+	for drop < r.first && edge >= r.until[drop] {
+		r.account(-r.list[drop].cost())
 		drop++
 	}
 	if drop > 0 {
 		// Windows share the array behind list, so it is never written to below its end: what has been dropped lives as long
 		// as the array does. A copy after every few keeps that short, at a cost for each segment that does not grow.
 		r.list = r.list[drop:]
-		r.removed = slices.Clone(r.removed[drop:])
+		r.until = slices.Clone(r.until[drop:])
 		r.first -= drop
 		if r.dead += drop; 8*r.dead >= len(r.list) {
 			r.list = append(make([]*Segment, 0, len(r.list)+len(r.list)/8+2), r.list...)
@@ -209,13 +210,27 @@ func (r *Rendition) complete(s *Segment) {
 	}
 }
 
-func (s *Segment) payload() int64 {
+// cost is about how many bytes of memory a part takes: its payload, its sample table, and itself.
+func (p *Part) cost() int64 { return int64(len(p.Payload)) + 16*int64(len(p.Samples)) + 512 }
+
+func (s *Segment) cost() int64 {
 	var n int64
 	for _, p := range s.Parts {
-		n += int64(len(p.Payload))
+		n += p.cost()
 	}
 	return n
 }
+
+// account notes that n bytes more are kept, for the rendition and for the origin.
+func (r *Rendition) account(n int64) {
+	r.stats.retained.Add(n)
+	if s := r.Run.Stream; s != nil && s.origin != nil {
+		s.origin.kept.Add(n)
+	}
+}
+
+// maxMeasured bounds how many segments are looked at to find the peak bit rate.
+const maxMeasured = 64
 
 // measure updates the peak bit rate: the largest over any contiguous run of segments that lasts 0.5 to 1.5 target
 // durations (RFC 8216bis 4.4.6.2). Only runs that end with s are new.
@@ -228,7 +243,7 @@ func (r *Rendition) measure(s *Segment) {
 	r.stats.mediaBytes.Add(uint64(s.Size()))
 	r.stats.mediaTicks.Add(s.Duration)
 	var bytes, dur float64
-	for i := len(r.list) - 1; i >= 0 && !r.list[i].Gap; i-- {
+	for i := len(r.list) - 1; i >= max(len(r.list)-maxMeasured, 0) && !r.list[i].Gap; i-- {
 		bytes += float64(r.list[i].Size())
 		dur += float64(r.list[i].Duration) / ts
 		if dur > 1.5*td && i < len(r.list)-1 {

@@ -54,6 +54,7 @@ func (c Config) withDefaults() Config {
 	if c.TargetDuration <= 0 {
 		c.TargetDuration = DefaultTargetDuration
 	}
+	c.TargetDuration = time.Duration(wholeSeconds(c.TargetDuration)) * time.Second
 	if c.WindowSegments <= 0 {
 		c.WindowSegments = DefaultWindowSegments
 	}
@@ -221,6 +222,13 @@ func (r *Run) End() {
 		}
 	}
 	r.version.Add(1)
+}
+
+// release says that what the run keeps is kept no longer.
+func (r *Run) release() {
+	for _, x := range *r.renditions.Load() {
+		x.account(-x.stats.retained.Load())
+	}
 }
 
 // A Presentation is what a multivariant playlist describes: the renditions of a run and what has been measured of them,

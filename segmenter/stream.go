@@ -107,14 +107,15 @@ func (s *Stream) runFor(p *Publication, arrived int64) *Run {
 		r.End()
 	}
 	r := s.newRun(arrived, cfg)
-	if len(s.runs) > maxRuns {
-		s.runs = append([]*Run(nil), s.runs[len(s.runs)-maxRuns:]...)
+	for len(s.runs) > maxRuns {
+		s.runs[0].release()
+		s.runs = append([]*Run(nil), s.runs[1:]...)
 	}
 	s.wake()
 	return r
 }
 
-// maxRuns bounds the ended runs that are served beside the current one, for a publisher that comes and goes quickly.
+// maxRuns bounds the runs that are served, the current one and ended ones, for a publisher that comes and goes quickly.
 const maxRuns = 4
 
 // newRun begins a run. s.mu is held. The Unix second numbers its first segment and the Unix millisecond names it, so that
@@ -209,6 +210,8 @@ func (s *Stream) Tick(now time.Time) (idle bool) {
 		}
 		if r.expiry.IsZero() || now.Before(r.expiry) {
 			kept = append(kept, r)
+		} else {
+			r.release()
 		}
 	}
 	if len(kept) != len(s.runs) || over {
@@ -230,6 +233,9 @@ func (s *Stream) end() {
 	if r := s.Run(); r != nil {
 		r.End()
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wake()
 }
 
 // AwaitReady returns the current run once it can be played. It waits for a publisher's first segment, and for a publisher

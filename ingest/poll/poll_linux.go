@@ -78,7 +78,11 @@ func (p *Poller) run() {
 	defer syscall.Close(p.conns)
 	var events [256]syscall.EpollEvent
 	for {
-		if p.look(&events) == 0 {
+		n := p.look(&events)
+		if n == len(events) {
+			continue // there is more
+		}
+		if n == 0 {
 			if !p.wait() {
 				return
 			}
@@ -163,11 +167,11 @@ func (p *Poller) Wrap(c net.Conn) net.Conn {
 		return c
 	}
 	defer f.Close()
-	fd, err := syscall.Dup(int(f.Fd()))
-	if err != nil {
+	n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, f.Fd(), syscall.F_DUPFD_CLOEXEC, 0)
+	if errno != 0 {
 		return c
 	}
-	syscall.CloseOnExec(fd)
+	fd := int(n)
 	syscall.SetNonblock(fd, true)
 	w := &conn{p: p, fd: fd, local: c.LocalAddr(), remote: c.RemoteAddr(), ready: make(chan struct{}, 1)}
 	p.mu.Lock()

@@ -120,6 +120,12 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	wrap := func(nc net.Conn) net.Conn { return nc }
+	if s.PollInterval >= 0 {
+		p := &poll.Poller{Interval: s.PollInterval}
+		defer p.Close() // after the last connection
+		wrap = p.Wrap
+	}
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
@@ -129,13 +135,6 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		}
 		cancel()
 	}()
-	wrap := func(nc net.Conn) net.Conn { return nc }
-	if s.PollInterval >= 0 {
-		p := &poll.Poller{Interval: s.PollInterval}
-		defer p.Close()
-		defer conns.Wait()
-		wrap = p.Wrap
-	}
 	var delay time.Duration
 	for {
 		nc, err := ln.Accept()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -82,9 +83,25 @@ func TestListenerFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Connections that are live then are ended: Serve does not wait for them.
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(t.Context(), ln) }()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for s.Stats().Connections == 0 {
+		runtime.Gosched()
+	}
 	ln.Close()
-	if err := s.Serve(t.Context(), ln); !errors.Is(err, net.ErrClosed) {
-		t.Error(err)
+	select {
+	case err := <-done:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	case <-time.After(3 * time.Second): // the handshake's time is 5 s
+		t.Error("Serve hangs when its listener has failed")
 	}
 	s.Addr = "256.0.0.1:bad"
 	if err := s.ListenAndServe(t.Context()); err == nil {

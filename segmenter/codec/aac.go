@@ -19,7 +19,8 @@ const (
 	// about 330.
 	maxASC = 512
 
-	maxSamplingRate = 96000 // Hz: the highest of AAC (ISO/IEC 14496-3, table 1.18)
+	minSamplingRate = 7350 // Hz: the lowest and the highest of AAC (ISO/IEC 14496-3, table 1.18)
+	maxSamplingRate = 96000
 
 	syncSBR = 0x2b7 // syncExtensionType (ISO/IEC 14496-3, 1.6.2.1)
 	syncPS  = 0x548
@@ -150,7 +151,7 @@ func samplingRate(r reader) (int, error) {
 	case i == 15:
 		rate = int(r.u(24))
 	}
-	if rate < 1 || rate > maxSamplingRate {
+	if rate < minSamplingRate || rate > maxSamplingRate {
 		return 0, media.Formatf("AudioSpecificConfig", "has a sampling rate of %d Hz, index %d", rate, i)
 	}
 	return rate, nil

@@ -156,7 +156,7 @@ func FuzzAAC(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		track, err := AAC(b)
-		if err == nil && (track.Timescale < 1 || track.Timescale > maxSamplingRate || track.Channels < 1 || track.FrameSamples < 960) {
+		if err == nil && (track.Timescale < minSamplingRate || track.Timescale > maxSamplingRate || track.Channels < 1 || track.FrameSamples < 960) {
 			t.Fatalf("%+v", track)
 		}
 	})
