@@ -197,6 +197,7 @@ func TestMedia(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			got := text(c.w(), c.skip)
 			playlisttest.Check(t, []byte(got))
+			playlisttest.CheckReports(t, []byte(got), 1)
 			golden(t, c.name, got)
 			rest := got
 			for _, s := range c.has {

@@ -23,10 +23,14 @@ const (
 	// startRate is about what the first variant should average: players begin with the first one they can play
 	// (Apple's authoring specification recommends some 2 Mb/s).
 	startRate = 2_000_000
-	// announcedMargin: until something has been measured, the peak is taken to be this many percent of what the encoder
-	// announced.
+	// announcedMargin: until enough has been measured, the peak is taken to be this many percent of what the encoder
+	// announced, at least.
 	announcedMargin = 125
-	// Rates to declare when nothing is known at all.
+	// measuredEnough is how many segments tell what a stream is like: a whole playlist. measuredSome is how many have to do
+	// where the encoder has announced nothing.
+	measuredEnough = 6
+	measuredSome   = 3
+	// Rates to declare, at least, when nothing is known at all.
 	unknownVideoRate = 2_000_000
 	unknownAudioRate = 128_000
 
@@ -38,7 +42,6 @@ const (
 func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	video, audio := split(p)
 	m := m3u8.NewMasterPlaylist()
-	m.SetVersion(1) // nothing in it needs more; the library makes it 4 when there is EXT-X-MEDIA (RFC 8216 7)
 	// Players do not read this playlist again, so it promises nothing that a change of the encoder's could break
 	// (RFC 8216bis 4.4.2.1).
 	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
@@ -63,6 +66,7 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 		m.Append(uri(p, v.main), nil, params)
 		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.main.Rendition.ID))})
 	}
+	m.SetVersion(1) // nothing in it needs more, EXT-X-MEDIA neither (RFC 8216bis 8), for which the library has made it 4
 	return appendComplete(dst, m.Encode().Bytes(), lacking)
 }
 
@@ -152,13 +156,20 @@ func variants(video, audio []*segmenter.Described) []variant {
 // off is how far a rate is from the start variant's, as a ratio.
 func off(rate int) float64 { return math.Abs(math.Log(float64(max(rate, 1)) / startRate)) }
 
-// rates returns what was measured of d, or else what it announced.
+// rates returns what was measured of d, and more than that when it may well become more: players do not read this playlist
+// again, and a stream may begin with a picture that is still. The peak is never less than what the encoder announced, so
+// that even a real one at announcedMargin of it is within what Apple's authoring specification allows of BANDWIDTH, 125 %.
 func rates(d *segmenter.Described, unknown int) (peak, average int) {
+	s := d.Rendition.Stats()
+	measured := s.Segments - s.Gaps
 	peak, average = d.Peak, d.Average
-	if announced := d.Track.BitRate; peak <= 0 && announced > 0 {
-		peak = announced * announcedMargin / 100
-	} else if peak <= 0 {
-		peak = unknown
+	switch announced := d.Track.BitRate; {
+	case announced > 0 && measured < measuredEnough:
+		peak, average = max(peak, announced*announcedMargin/100), max(average, announced)
+	case announced > 0:
+		peak = max(peak, announced)
+	case measured < measuredSome:
+		peak, average = max(peak, unknown), max(average, unknown)
 	}
 	if average <= 0 {
 		average = peak

@@ -15,18 +15,19 @@ type described struct {
 	track         media.Track
 	peak, average int
 	fps           float64
+	segments      int // that have been measured
 }
 
 func video(id string, w, h, peak, average int, fps float64) described {
 	t := videoTrack()
 	t.Width, t.Height = w, h
-	return described{id, t, peak, average, fps}
+	return described{id, t, peak, average, fps, measuredEnough}
 }
 
 func audio(id, lang, label string, channels int) described {
 	t := audioTrack()
 	t.Language, t.Label, t.Channels = lang, label, channels
-	return described{id, t, 131_000, 128_500, 0}
+	return described{id, t, 131_000, 128_500, 0, measuredEnough}
 }
 
 func (d described) with(change func(*media.Track)) described {
@@ -34,10 +35,21 @@ func (d described) with(change func(*media.Track)) described {
 	return d
 }
 
+// after is d when so many segments have been measured.
+func (d described) after(segments int) described {
+	d.segments = segments
+	return d
+}
+
 func present(cfg segmenter.Config, ds ...described) *segmenter.Presentation {
 	p := &segmenter.Presentation{Run: segmenter.NewRun("m1abc", nil, cfg, firstMSN, epoch)}
 	for _, d := range ds {
-		p.Renditions = append(p.Renditions, segmenter.Described{Rendition: p.Run.AddRendition(d.id, d.track.Kind), Track: d.track,
+		l := newLane(p.Run, d.id, d.track, 30, 1)
+		for range d.segments {
+			l.part(60)
+			l.cut(false)
+		}
+		p.Renditions = append(p.Renditions, segmenter.Described{Rendition: l.r, Track: d.track,
 			Peak: d.peak, Average: d.average, FrameRate: d.fps})
 	}
 	return p
@@ -50,8 +62,8 @@ var multivariantCases = []struct {
 	not  []string
 }{
 	{
-		name: "multivariant", p: func() *segmenter.Presentation { return lowLatency().segments(2).run.Presentation() },
-		has: []string{"#EXTM3U\n#EXT-X-VERSION:4\n",
+		name: "multivariant", p: func() *segmenter.Presentation { return lowLatency().segments(6).run.Presentation() },
+		has: []string{"#EXTM3U\n#EXT-X-VERSION:1\n",
 			`#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="Audio",DEFAULT=YES,AUTOSELECT=YES,LANGUAGE="und",URI="m1abc/audio/index.m3u8",CHANNELS="2",STABLE-RENDITION-ID="audio"` + "\n",
 			`CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,AUDIO="audio",CLOSED-CAPTIONS=NONE,FRAME-RATE=30.000,STABLE-VARIANT-ID="video"` + "\nm1abc/video/index.m3u8\n"},
 		not: []string{"INDEPENDENT", "VIDEO-RANGE", "PROGRAM-ID", "SCORE"},
@@ -107,14 +119,50 @@ var multivariantCases = []struct {
 	{
 		// Nothing has been measured: what the encoder announced and a quarter, or a guess, but never 0 or 1.
 		name: "multivariant-announced", p: func() *segmenter.Presentation {
-			return present(segmenter.Config{}, video("video", 1280, 720, 0, 0, 30).with(func(t *media.Track) { t.BitRate = 3_000_000 }),
-				audio("audio", "", "", 2).with(func(t *media.Track) { t.BitRate = 160_000 }))
+			return present(segmenter.Config{}, video("video", 1280, 720, 0, 0, 30).after(0).with(func(t *media.Track) { t.BitRate = 3_000_000 }),
+				audio("audio", "", "", 2).with(func(t *media.Track) { t.BitRate = 100_000 }))
 		},
-		has: []string{"BANDWIDTH=3900000,AVERAGE-BANDWIDTH=3900000"},
+		has: []string{"BANDWIDTH=3900000,AVERAGE-BANDWIDTH=3200000"},
+	},
+	{
+		// A first segment at 1 % of what the encoder announced, a title card perhaps, must not be what a player that joins
+		// at once goes by for as long as it plays.
+		name: "multivariant-quiet", p: func() *segmenter.Presentation {
+			return present(segmenter.Config{}, video("video", 1280, 720, 30_000, 30_000, 30).after(1).with(func(t *media.Track) { t.BitRate = 3_000_000 }),
+				audio("audio", "", "", 2).after(1).with(func(t *media.Track) { t.BitRate = 160_000 }))
+		},
+		has: []string{"BANDWIDTH=4000000,AVERAGE-BANDWIDTH=3200000"},
+	},
+	{
+		// The same where nothing was announced.
+		name: "multivariant-quiet-unknown", p: func() *segmenter.Presentation {
+			return present(segmenter.Config{}, video("video", 1280, 720, 30_000, 30_000, 30).after(2))
+		},
+		has: []string{"BANDWIDTH=2000000,AVERAGE-BANDWIDTH=2000000"},
+	},
+	{
+		name: "multivariant-known", p: func() *segmenter.Presentation {
+			return present(segmenter.Config{}, video("video", 1280, 720, 30_000, 20_000, 30).after(3))
+		},
+		has: []string{"BANDWIDTH=30000,AVERAGE-BANDWIDTH=20000"},
+	},
+	{
+		// Of a stream that is quiet from the first, the peak stays what may come.
+		name: "multivariant-still", p: func() *segmenter.Presentation {
+			return present(segmenter.Config{}, video("video", 1280, 720, 30_000, 20_000, 30).with(func(t *media.Track) { t.BitRate = 3_000_000 }))
+		},
+		has: []string{"BANDWIDTH=3000000,AVERAGE-BANDWIDTH=20000"},
+	},
+	{
+		// An encoder that announces too little does not lower what was measured.
+		name: "multivariant-understated", p: func() *segmenter.Presentation {
+			return present(segmenter.Config{}, video("video", 1280, 720, 3_000_000, 2_000_000, 30).after(1).with(func(t *media.Track) { t.BitRate = 200_000 }))
+		},
+		has: []string{"BANDWIDTH=3000000,AVERAGE-BANDWIDTH=2000000"},
 	},
 	{
 		name: "multivariant-unknown", p: func() *segmenter.Presentation {
-			return present(segmenter.Config{}, video("video", 1280, 720, 0, 0, 30))
+			return present(segmenter.Config{}, video("video", 1280, 720, 0, 0, 30).after(0))
 		},
 		has: []string{"BANDWIDTH=2000000,AVERAGE-BANDWIDTH=2000000"},
 	},

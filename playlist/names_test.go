@@ -77,7 +77,7 @@ func TestNames(t *testing.T) {
 		if c.ok && c.n.write() != c.s {
 			t.Errorf("%+v is written %q, want %q", c.n, c.n.write(), c.s)
 		}
-		if a := testing.AllocsPerRun(10, func() { ParseName(c.s) }); a != 0 {
+		if a := testing.AllocsPerRun(10, func() { _, _ = ParseName(c.s) }); a != 0 {
 			t.Errorf("ParseName(%q) allocates %v times", c.s, a)
 		}
 	}

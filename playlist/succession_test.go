@@ -162,6 +162,7 @@ func TestHistory(t *testing.T) {
 			}
 			if i%40 == 0 {
 				playlisttest.Check(t, full)
+				playlisttest.CheckReports(t, full, len(w.Siblings))
 				playlisttest.Check(t, delta)
 			}
 			parsed, update := playlisttest.Parse(full), playlisttest.Parse(delta)

@@ -330,3 +330,39 @@ func TestStatedTooLow(t *testing.T) {
 		}
 	}
 }
+
+// A publication that is refused before anything of it could be played leaves nothing to play.
+func TestRefusedLeavesNothing(t *testing.T) {
+	o := origin(Config{PartTarget: DefaultPartTarget})
+	f := newFeed(t, o, "live/a", 30, 60).tracks().run(0.5)
+	st, _ := o.Stream("live/a")
+	f.pub.Close(&media.UnsupportedError{What: "audio codec MP3"})
+	if st.Run() != nil || o.kept.Load() != 0 {
+		t.Error("a run is left")
+	}
+	// One that could be is not hurt.
+	f = newFeed(t, o, "live/a", 30, 60).tracks().run(5)
+	f.pub.Close(&media.UnsupportedError{What: "audio codec MP3"})
+	if st.Run() == nil || st.Run().Ended() {
+		t.Error("what was published is lost")
+	}
+}
+
+// Audio that lags behind the video leaves a playlist without holes when its publisher is lost, wherever that is.
+func TestLostWhileAudioLags(t *testing.T) {
+	for at := 3.0; at < 7.2; at += 0.07 {
+		cfg := Config{PartTarget: DefaultPartTarget}
+		o := origin(cfg)
+		f := newFeed(t, o, "live/a", 30, 60)
+		f.ahead = -230
+		f.tracks().run(0.5)
+		v, a := watch(t, rendition(t, o, "live/a", "video")), watch(t, rendition(t, o, "live/a", "audio"))
+		f.run(at)
+		f.pub.Close(errors.New("reset"))
+		g := newFeed(t, o, "live/a", 30, 60)
+		g.wall += 20e9
+		g.tracks().run(5)
+		v.follow().check(cfg)
+		a.follow().check(cfg)
+	}
+}

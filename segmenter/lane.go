@@ -29,9 +29,11 @@ type lane struct {
 	strays  int   // samples in a row that are far off
 
 	// Audio.
-	grid  *grid
-	open  bool       // the rendition has an open segment
-	queue []boundary // segments that the leader has begun and this lane has not
+	grid   *grid
+	open   bool       // the rendition has an open segment
+	joined bool       // a segment of this continuity run is complete
+	end    int64      // where it ended
+	queue  []boundary // segments that the leader has begun and this lane has not
 }
 
 func (l *lane) ticks(ns int64) int64 { return media.Rescale(ns, media.Second, l.scale) }
@@ -110,7 +112,7 @@ func (l *lane) publish(p *Part) {
 // complete cuts the rendition and notes how far the run has come.
 func (l *lane) complete(end int64, next *Start) {
 	l.rend.Cut(end, next)
-	l.open = next != nil
+	l.open, l.end, l.joined = next != nil, end, true
 	run := l.rend.Run
 	run.edge = max(run.edge, l.nanos(end))
 	run.settle()
@@ -159,46 +161,64 @@ func (l *lane) cross(t int64, arrived int64) {
 	}
 	b := l.queue[0]
 	if len(l.queue) > 1 && t >= l.ticks(l.queue[1].time) {
-		l.skipTo(b)
+		l.skip(b)
 		return
 	}
 	l.queue = append(l.queue[:0], l.queue[1:]...)
-	s := l.start(b, t, t)
+	from := t
+	if !l.open && l.joined {
+		from = l.end
+	} else if at := l.ticks(b.time); t-at > g.frame && (l.open || l.joined) {
+		from = l.mediaEnd(at) // nothing came for a while: the segment begins where the others do, its media later
+	}
+	s := l.start(b, from, t)
 	if l.open {
-		end := t
-		if n := len(l.rend.open.Parts); n > 0 {
-			// The segment ends where the next begins, unless nothing came for a while before that.
-			if p := l.rend.open.Parts[n-1]; t-(p.Time+p.Duration) > g.frame {
-				end = p.Time + p.Duration
-			}
-		}
-		l.complete(end, &s)
+		l.complete(from, &s)
 		return
 	}
 	l.rend.Start(s)
 	l.open = true
 }
 
-// skipTo ends the open segment, and makes a gap of the one that b begins: no frame falls into it. Another boundary follows
-// b in the queue.
-func (l *lane) skipTo(b boundary) {
-	l.endOpen(l.ticks(b.time))
-	l.queue = append(l.queue[:0], l.queue[1:]...)
-	at := l.ticks(b.time)
-	l.rend.Start(l.start(b, at, -1))
-	l.complete(l.ticks(l.queue[0].time), nil)
+// mediaEnd is where the open segment ends when it ends at about t: where its media ends, if that is within a frame of it. In
+// a playlist every segment begins where the one before it ends, also where media is missing.
+func (l *lane) mediaEnd(t int64) int64 {
+	if n := len(l.rend.open.Parts); n > 0 {
+		p := l.rend.open.Parts[n-1]
+		frame := int64(l.scale) / 20
+		if l.grid != nil {
+			frame = l.grid.frame
+		}
+		if end := p.Time + p.Duration; end > t-frame {
+			return end
+		}
+	}
+	return max(t, l.rend.open.Start+1)
 }
 
-// endOpen ends the open segment, if there is one: where its media ends, or without media at t.
+// endOpen ends the open segment, if there is one, at about t.
 func (l *lane) endOpen(t int64) {
-	if !l.open {
-		return
+	if l.open {
+		l.complete(l.mediaEnd(t), nil)
 	}
-	if len(l.rend.open.Parts) > 0 {
-		p := l.rend.open.Parts[len(l.rend.open.Parts)-1]
-		t = p.Time + p.Duration
+}
+
+// vacant opens the segment that b begins without any media for it.
+func (l *lane) vacant(b boundary) {
+	at := l.ticks(b.time)
+	l.endOpen(at)
+	if l.joined {
+		at = l.end
 	}
-	l.complete(t, nil)
+	l.queue = append(l.queue[:0], l.queue[1:]...)
+	l.rend.Start(l.start(b, at, -1))
+	l.open = true
+}
+
+// skip makes a gap of the segment that b begins: no frame falls into it. Another boundary follows b in the queue.
+func (l *lane) skip(b boundary) {
+	l.vacant(b)
+	l.endOpen(l.ticks(l.queue[0].time))
 }
 
 // fill makes gaps of the segments that the leader has left behind while nothing came for this lane.
@@ -212,7 +232,7 @@ func (l *lane) fill(arrived int64) {
 				l.grid.synced = false
 			}
 		}
-		l.skipTo(l.queue[0])
+		l.skip(l.queue[0])
 	}
 }
 
@@ -227,11 +247,7 @@ func (l *lane) finish(end int64, arrived int64) {
 		l.grid.reset()
 	}
 	for len(l.queue) > 0 {
-		b := l.queue[0]
-		l.endOpen(l.ticks(b.time))
-		l.queue = append(l.queue[:0], l.queue[1:]...)
-		l.rend.Start(l.start(b, l.ticks(b.time), -1))
-		l.open = true
+		l.vacant(l.queue[0])
 	}
-	l.endOpen(max(l.ticks(end), l.rend.open.Start+1))
+	l.endOpen(l.ticks(end))
 }

@@ -366,6 +366,7 @@ func (p *Publication) begin(at int64, disc bool) {
 	}
 	p.cur = boundary{msn: run.msn, time: at, disc: disc, discSeq: run.discs}
 	for _, l := range p.lanes {
+		l.joined = false
 		if l == p.leader && l.cut != nil {
 			t := l.ticks(at)
 			l.cut.reset(t)
@@ -683,7 +684,8 @@ func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
 
 // Close ends the publication. A nil reason is a clean unpublish, anything else a loss.
 func (p *Publication) Close(reason error) error {
-	defer p.stream.unpublish(p, reason)
+	playable := p.run != nil && p.run.IsReady()
+	defer func() { p.stream.unpublish(p, reason, playable) }()
 	if p.based {
 		p.pause()
 		p.based = false

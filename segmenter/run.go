@@ -250,7 +250,8 @@ type Described struct {
 	Average   int     // bits a second
 	FrameRate float64 // measured, or stated if that agrees; 0 for audio
 
-	init *Init
+	init     *Init
+	measured uint64 // complete segments with media, as far as that matters
 }
 
 // Presentation describes the run as it is now. The same value is returned until something it says changes.
@@ -270,6 +271,7 @@ func (r *Run) Presentation() *Presentation {
 		d := Described{Rendition: x, Track: w.Init().Track, init: w.Init()}
 		s := x.Stats()
 		d.Peak, d.Average = s.Peak, s.Average
+		d.measured = min(s.Segments-s.Gaps, 8) // few are not yet believed when the playlist is written
 		if x.Kind == media.Video {
 			d.FrameRate = frameRate(w)
 		}
@@ -289,7 +291,7 @@ func (p *Presentation) same(q *Presentation) bool {
 	}
 	for i := range p.Renditions {
 		a, b := &p.Renditions[i], &q.Renditions[i]
-		if a.Rendition != b.Rendition || a.Peak != b.Peak || a.Average != b.Average || a.FrameRate != b.FrameRate || a.init != b.init {
+		if a.Rendition != b.Rendition || a.Peak != b.Peak || a.Average != b.Average || a.FrameRate != b.FrameRate || a.init != b.init || a.measured != b.measured {
 			return false
 		}
 	}

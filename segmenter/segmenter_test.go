@@ -120,11 +120,13 @@ func (x *watcher) checkParts(cfg Config, floor bool) {
 				}
 			}
 		}
+		if i > 0 && !s.Discontinuity {
+			if q := x.segs[i-1]; q.Start+q.Duration != s.Start {
+				t.Errorf("%s: segment %d starts at %d, the one before ends at %d (RFC 8216bis 6.2.1)", x.r.ID, s.MSN, s.Start, q.Start+q.Duration)
+			}
+		}
 		if i > 0 && !s.Discontinuity && !s.Gap && !x.segs[i-1].Gap {
 			q := x.segs[i-1]
-			if end := q.Start + q.Duration; end != s.Start && (floor || end > s.Start || x.r.Kind == media.Video) {
-				t.Errorf("%s: segment %d starts at %d, the one before ends at %d", x.r.ID, s.MSN, s.Start, q.Start+q.Duration)
-			}
 			lp := q.Parts[len(q.Parts)-1]
 			if end := lp.Time + lp.Duration; end != s.Parts[0].Time && (floor || end > s.Parts[0].Time || x.r.Kind == media.Video) {
 				t.Errorf("%s: segment %d: decode time %d after %d (ISO/IEC 14496-12 8.8.12)", x.r.ID, s.MSN, s.Parts[0].Time, lp.Time+lp.Duration)

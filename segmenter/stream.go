@@ -2,6 +2,7 @@ package segmenter
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -133,8 +134,9 @@ func (s *Stream) newRun(arrived int64, cfg Config) *Run {
 	return r
 }
 
-// unpublish ends p. The grace begins with the next Tick.
-func (s *Stream) unpublish(p *Publication, reason error) {
+// unpublish ends p. The grace begins with the next Tick, unless p was refused before its run could be played: then there is
+// nothing to come back to.
+func (s *Stream) unpublish(p *Publication, reason error, playable bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pub != p {
@@ -144,6 +146,13 @@ func (s *Stream) unpublish(p *Publication, reason error) {
 	s.status.Publishing = false
 	if p.run != nil {
 		s.lastMSN = max(s.lastMSN, p.run.msn)
+		var format *media.FormatError
+		var unsupported *media.UnsupportedError
+		if n := len(s.runs) - 1; !playable && n >= 0 && s.runs[n] == p.run && (errors.As(reason, &format) || errors.As(reason, &unsupported)) {
+			p.run.End()
+			p.run.release()
+			s.runs = append([]*Run(nil), s.runs[:n]...)
+		}
 	}
 	s.wake()
 }

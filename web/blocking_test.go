@@ -382,6 +382,60 @@ func TestTooManyHeld(t *testing.T) {
 	})
 }
 
+// One rendition gets a quarter of the places and no more, and a stream that is warming up as many as a rendition: what is
+// held for one stream leaves room for others.
+func TestHeldShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, e := newLive(t)
+		s.MaxBlocked = 8
+		h := s.Handler()
+		publish(t, s.Origin, "live/early")
+		publish(t, s.Origin, "live/earlier")
+		var all []*pending
+		for _, target := range []string{e.dir("video") + "index.m3u8" + edgeQuery(e.video().Window(), 1), "/live/early/index.m3u8"} {
+			for range 2 {
+				p := begin(h, target)
+				if !p.held() {
+					t.Fatalf("%s: not held", target)
+				}
+				all = append(all, p)
+			}
+			begin(h, target).answer(t, 503, "private, no-store")
+		}
+		p := begin(h, "/live/earlier/index.m3u8")
+		if !p.held() {
+			t.Fatal("another stream is refused")
+		}
+		for _, p := range append(all, p) {
+			p.cancel()
+			<-p.done
+		}
+		if s.gate.now.Load() != 0 || s.gate.renditions() != 0 {
+			t.Errorf("%d held", s.gate.now.Load())
+		}
+	})
+}
+
+// A run that ends before it can be played will never be: nobody waits for it.
+func TestWarmUpEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Server{Origin: &segmenter.Origin{}}
+		h := s.Handler()
+		e := publish(t, s.Origin, "live/demo").run(10)
+		index := e.dir("video") + "index.m3u8"
+		p := begin(h, index)
+		if !p.held() {
+			t.Fatal("not held")
+		}
+		s.Origin.End()
+		for _, p := range []*pending{p, begin(h, index)} {
+			if p.answer(t, 404, "private, no-store"); p.took != 0 {
+				t.Errorf("held for %v", p.took)
+			}
+		}
+	})
+}
+
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, e := newLive(t)
@@ -425,6 +479,13 @@ func TestWithoutParts(t *testing.T) {
 			t.Errorf("%d %v\n%s", r.StatusCode, r.Header, r.body)
 		}
 		p := begin(h, index+fmt.Sprintf("?_HLS_msn=%d", e.video().Window().LastMSN()+1))
+		if !p.held() {
+			t.Fatal("not held")
+		}
+		e.segment()
+		p.answer(t, 200, "public, max-age=36")
+		// Of a playlist without parts a part is not to be had: what is meant is the segment.
+		p = begin(h, index+fmt.Sprintf("?_HLS_msn=%d&_HLS_part=7", e.video().Window().LastMSN()+1))
 		if !p.held() {
 			t.Fatal("not held")
 		}

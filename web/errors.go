@@ -19,6 +19,8 @@ var (
 	errPrecondition = errors.New("precondition failed")
 	errRange        = errors.New("range not satisfiable")
 	errBody         = errors.New("request body not wanted")
+	errBodyLate     = errors.New("the request body did not come in time")
+	errBodyBroken   = errors.New("the request body broke off")
 	errHeld         = errors.New("held as long as allowed")
 	errCrowded      = errors.New("too many requests are being held")
 	errDraining     = errors.New("shutting down")
@@ -47,7 +49,7 @@ func judge(err error, td int) verdict {
 		return verdict{status: http.StatusNotFound, cache: maxAge(max(td, 1))}
 	case errors.Is(err, segmenter.ErrNotFound), errors.Is(err, segmenter.ErrNotReady):
 		return verdict{status: http.StatusNotFound, cache: cacheNever}
-	case errors.Is(err, segmenter.ErrTooFar), errors.Is(err, errDirective), errors.Is(err, errPath):
+	case errors.Is(err, segmenter.ErrTooFar), errors.Is(err, errDirective), errors.Is(err, errPath), errors.Is(err, errBodyBroken):
 		return verdict{status: http.StatusBadRequest, cache: cacheNever}
 	case errors.Is(err, errMethod):
 		return verdict{status: http.StatusMethodNotAllowed, cache: cacheNever}
@@ -55,6 +57,8 @@ func judge(err error, td int) verdict {
 		return verdict{status: http.StatusNotAcceptable, cache: cacheNever}
 	case errors.Is(err, errPrecondition):
 		return verdict{status: http.StatusPreconditionFailed, cache: cacheNever}
+	case errors.Is(err, errBodyLate):
+		return verdict{status: http.StatusRequestTimeout, cache: cacheNever}
 	case errors.Is(err, errBody):
 		return verdict{status: http.StatusRequestEntityTooLarge, cache: cacheNever}
 	case errors.Is(err, errRange):
@@ -94,7 +98,10 @@ func (s *Server) failIn(w *response, r *http.Request, err error, td int) {
 		h["Allow"] = allowed
 	case http.StatusNotAcceptable:
 		h["Vary"] = varyEncoding
-	case http.StatusRequestEntityTooLarge:
+	}
+	// What is left of a body would be taken for the next request. HTTP/2 has streams for that, and no Connection field
+	// (RFC 9113 8.2.2): net/http would close everybody's connection for it.
+	if r.ProtoMajor < 2 && (errors.Is(err, errBody) || errors.Is(err, errBodyLate) || errors.Is(err, errBodyBroken)) {
 		h["Connection"] = closing
 	}
 	text := err.Error() + "\n"

@@ -1,10 +1,12 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -82,8 +84,8 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		h["Access-Control-Expose-Headers"] = exposed
 		h["Timing-Allow-Origin"] = anyOrigin
 	}
-	if !w.readBodyAway(r) {
-		s.fail(w, r, errBody)
+	if err := w.readBodyAway(r); err != nil {
+		s.fail(w, r, err)
 		return
 	}
 	if r.Method == http.MethodOptions {
@@ -134,7 +136,9 @@ func canonical(r *http.Request) bool {
 	if p == "" || p[0] != '/' {
 		return false
 	}
-	if raw := r.URL.RawPath; raw != "" && hasEscapedSlash(raw) {
+	// RawPath is set when the path is not written as it would be by default. Of media that is an alias, and each would be
+	// kept by caches beside the others; the playlists' own URIs need no escapes.
+	if raw := r.URL.RawPath; raw != "" && (hasEscapedSlash(raw) || isMedia(r, nil)) {
 		return false
 	}
 	for i := 0; i < len(p); i++ {
@@ -170,23 +174,27 @@ func hasEscapedSlash(raw string) bool {
 
 // readBodyAway reads the body that a GET may carry but that means nothing. Left to net/http it would be read after the
 // handler, without a deadline.
-func (w *response) readBodyAway(r *http.Request) bool {
+func (w *response) readBodyAway(r *http.Request) error {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return true
-	}
-	if r.ContentLength > maxRequestBody {
-		w.readDeadline(requestBodyTimeout)
-		return false
+		return nil
 	}
 	w.readDeadline(requestBodyTimeout)
+	if r.ContentLength > maxRequestBody {
+		return errBody
+	}
 	n, err := io.Copy(io.Discard, io.LimitReader(r.Body, maxRequestBody+1))
-	if err != nil || n > maxRequestBody {
-		return false
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errBodyLate
+	case err != nil:
+		return errBodyBroken
+	case n > maxRequestBody:
+		return errBody
 	}
 	if w.deadlin != nil {
 		_ = w.deadlin.SetReadDeadline(time.Time{})
 	}
-	return true
+	return nil
 }
 
 func findDeadliner(w http.ResponseWriter) deadliner {
@@ -259,6 +267,9 @@ func clip(s string) string {
 	return s
 }
 
+// milliseconds is d for a log: a Duration's form depends on the handler, and in JSON it is a number without a unit.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
 // logAccess writes one line. The query is not in it but for CMCD: it may hold a viewer's token.
 func (s *Server) logAccess(w *response, r *http.Request, began time.Time) {
 	cache := ""
@@ -271,8 +282,8 @@ func (s *Server) logAccess(w *response, r *http.Request, began time.Time) {
 		slog.String("path", clip(r.URL.Path)),
 		slog.Int("status", w.status),
 		slog.Int64("bytes", w.sent),
-		slog.Duration("duration", time.Since(began)),
-		slog.Duration("held", w.held),
+		slog.Float64("duration_ms", milliseconds(time.Since(began))),
+		slog.Float64("held_ms", milliseconds(w.held)),
 		slog.String("remote", r.RemoteAddr),
 		slog.String("protocol", r.Proto),
 		slog.String("class", w.class.String()),

@@ -18,27 +18,24 @@ type gate struct {
 	now     atomic.Int64
 	refused atomic.Uint64
 
-	mu   sync.Mutex // protects what follows
-	held map[*segmenter.Rendition]int
+	mu   sync.Mutex  // protects what follows
+	held map[any]int // by what is waited for: *segmenter.Rendition or, before it has any, *segmenter.Stream
 }
 
-// enter takes a place, for that rendition or for a stream that has none yet.
-func (g *gate) enter(r *segmenter.Rendition) bool {
+// enter takes a place for a rendition or a stream.
+func (g *gate) enter(what any) bool {
 	if g.now.Add(1) > g.total {
 		g.now.Add(-1)
 		g.refused.Add(1)
 		return false
 	}
-	if r == nil {
-		return true
-	}
 	g.mu.Lock()
-	n := g.held[r]
+	n := g.held[what]
 	if n < g.each {
 		if g.held == nil {
-			g.held = map[*segmenter.Rendition]int{}
+			g.held = map[any]int{}
 		}
-		g.held[r] = n + 1
+		g.held[what] = n + 1
 	}
 	g.mu.Unlock()
 	if n >= g.each {
@@ -49,17 +46,14 @@ func (g *gate) enter(r *segmenter.Rendition) bool {
 	return true
 }
 
-// leave gives the place back. Nothing is kept of a rendition for which nobody waits.
-func (g *gate) leave(r *segmenter.Rendition) {
+// leave gives the place back. Nothing is kept of what nobody waits for.
+func (g *gate) leave(what any) {
 	defer g.now.Add(-1)
-	if r == nil {
-		return
-	}
 	g.mu.Lock()
-	if n := g.held[r]; n > 1 {
-		g.held[r] = n - 1
+	if n := g.held[what]; n > 1 {
+		g.held[what] = n - 1
 	} else {
-		delete(g.held, r)
+		delete(g.held, what)
 	}
 	g.mu.Unlock()
 }
@@ -71,13 +65,13 @@ var noWait = func() context.Context {
 	return ctx
 }()
 
-// hold calls wait with a context that ends when the client leaves, when the server drains, or after limit; late is the
+// hold takes a place for what is waited for, a rendition or a stream, and calls wait with a context that ends when the client leaves, when the server drains, or after limit; late is the
 // error for the last of these. The others, and being refused a place, are errors of this package. wait's own errors stay.
-func (s *Server) hold(w *response, r *http.Request, rend *segmenter.Rendition, limit time.Duration, late error, wait func(context.Context) error) error {
+func (s *Server) hold(w *response, r *http.Request, what any, limit time.Duration, late error, wait func(context.Context) error) error {
 	if s.draining.Load() {
 		return errDraining
 	}
-	if !s.gate.enter(rend) {
+	if !s.gate.enter(what) {
 		return errCrowded
 	}
 	began := time.Now()
@@ -85,7 +79,7 @@ func (s *Server) hold(w *response, r *http.Request, rend *segmenter.Rendition, l
 	err := wait(ctx)
 	cancelled := err != nil && ctx.Err() != nil
 	cancel()
-	s.gate.leave(rend)
+	s.gate.leave(what)
 	w.held += time.Since(began)
 	switch {
 	case !cancelled:
@@ -121,24 +115,34 @@ func (s *Server) readyRun(w *response, r *http.Request, st *segmenter.Stream) (*
 	if err != segmenter.ErrNotReady {
 		return run, err
 	}
-	err = s.hold(w, r, nil, s.warmLimit(st.Run()), segmenter.ErrNotReady, func(ctx context.Context) (err error) {
+	err = s.hold(w, r, st, s.warmLimit(st.Run()), segmenter.ErrNotReady, func(ctx context.Context) (err error) {
 		run, err = st.AwaitReady(ctx)
 		return
 	})
 	return run, err
 }
 
-// awaitReady waits until the run can be played.
+// awaitReady waits until the run can be played. One that has ended before never can.
 func (s *Server) awaitReady(w *response, r *http.Request, run *segmenter.Run) error {
 	if run.IsReady() {
 		return nil
 	}
-	return s.hold(w, r, nil, s.warmLimit(run), segmenter.ErrNotReady, func(ctx context.Context) error {
-		select {
-		case <-run.Ready():
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+	return s.hold(w, r, run.Stream, s.warmLimit(run), segmenter.ErrNotReady, func(ctx context.Context) error {
+		for {
+			var changed <-chan struct{} // a run ends with a last Window of each rendition that has begun
+			if list := run.Renditions(); len(list) > 0 {
+				changed = list[0].Window().Published()
+			}
+			if run.Ended() && !run.IsReady() {
+				return segmenter.ErrNotReady
+			}
+			select {
+			case <-run.Ready():
+				return nil
+			case <-changed:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	})
 }

@@ -209,6 +209,9 @@ func (s *Server) serveMediaPlaylist(w *response, r *http.Request, run *segmenter
 		s.fail(w, r, errUnknown)
 		return
 	}
+	if rend.PartTarget() <= 0 {
+		d.part = -1 // there are no parts to wait for
+	}
 	win := rend.Window()
 	if d.blocking && !win.Ended {
 		var err error
@@ -246,14 +249,15 @@ func firstWith(w *segmenter.Window, msn uint64, part int) bool {
 	if part < 0 {
 		return w.LastMSN() == msn && len(w.Open.Parts) == 0
 	}
-	if n := len(w.Open.Parts); n > 0 {
-		if w.Open.MSN == msn {
-			return n == part+1
-		}
-		// A part past the end of a segment stands for the first part of the next one.
-		return n == 1 && w.LastMSN() == msn && part >= len(w.Segments[len(w.Segments)-1].Parts)
+	n := len(w.Open.Parts)
+	if n == 0 {
+		return false
 	}
-	return w.Rendition.PartTarget() <= 0 && w.LastMSN() == msn && part == 0
+	if w.Open.MSN == msn {
+		return n == part+1
+	}
+	// A part past the end of a segment stands for the first part of the next one.
+	return n == 1 && w.LastMSN() == msn && part >= len(w.Segments[len(w.Segments)-1].Parts)
 }
 
 // updated is when what w shows was last changed, Unix ns: the arrival of the newest part, or the end of a newest segment

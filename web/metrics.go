@@ -35,7 +35,7 @@ func (c Class) String() string { return classNames[c%classes] }
 var statuses = [...]int{
 	0, http.StatusOK, http.StatusNoContent, http.StatusPartialContent, http.StatusNotModified,
 	http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotAcceptable,
-	http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusRequestedRangeNotSatisfiable,
+	http.StatusRequestTimeout, http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusRequestedRangeNotSatisfiable,
 	statusClientLeft, http.StatusInternalServerError, http.StatusServiceUnavailable,
 }
 

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -88,7 +89,7 @@ type pageHandler struct {
 }
 
 // PageHandler serves the pages: the list of live streams at "/", the player of each at "/<app>/<name>/", for any name,
-// because the page waits for streams that are not there yet, and their assets under PagePrefix. What it does not know is
+// because the page waits for streams that are not there yet (without the slash at its end, a redirect to it), and their assets under PagePrefix. What it does not know is
 // 404. rtmpPort is where encoders publish, for the instructions on the page; 0 means RTMP's own, 1935.
 func PageHandler(rtmpPort int) http.Handler { return newPageHandler(pageFiles, rtmpPort) }
 
@@ -151,7 +152,7 @@ func newPageHandler(embedded fs.FS, rtmpPort int) *pageHandler {
 func (h *pageHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		pageError(w, http.StatusMethodNotAllowed, pageCacheNever)
+		pageReply(w, r, http.StatusMethodNotAllowed, pageCacheNever)
 		return
 	}
 	switch p := r.URL.Path; {
@@ -161,14 +162,21 @@ func (h *pageHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// A file of another build is not there, rather than these bytes under its name.
 		a := h.assets[p]
 		if a == nil {
-			pageError(w, http.StatusNotFound, pageCacheNever)
+			pageReply(w, r, http.StatusNotFound, pageCacheNever)
 			return
 		}
 		a.serve(w, r)
 	case isPlayerPath(p):
 		h.servePage(w, r, h.player)
+	case isPlayerPath(p+"/") && !strings.HasPrefix(p, apiPrefix) && !isMedia(r, nil):
+		to := url.URL{Path: p + "/", RawQuery: r.URL.RawQuery}
+		if r.URL.RawPath != "" {
+			to.RawPath = r.URL.RawPath + "/"
+		}
+		w.Header().Set("Location", to.String())
+		pageReply(w, r, http.StatusPermanentRedirect, pageCacheHTML)
 	default:
-		pageError(w, http.StatusNotFound, pageCacheMissing)
+		pageReply(w, r, http.StatusNotFound, pageCacheMissing)
 	}
 }
 
@@ -211,12 +219,15 @@ func (a *pageAsset) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func pageError(w http.ResponseWriter, status int, cacheControl string) {
+// pageReply says the status in words.
+func pageReply(w http.ResponseWriter, r *http.Request, status int, cacheControl string) {
 	w.Header().Set("Cache-Control", cacheControl)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	w.Write([]byte(http.StatusText(status) + "\n"))
+	if r.Method != http.MethodHead {
+		w.Write([]byte(http.StatusText(status) + "\n"))
+	}
 }
 
 // pageTakesGzip reads Accept-Encoding: gzip named with a weight above 0, or else "*" so (RFC 9110 12.5.3).

@@ -72,6 +72,31 @@ func assetBase(t *testing.T, h http.Handler) string {
 	return m[1]
 }
 
+// Who leaves out the slash at the end gets to the page, of which the relative addresses would be wrong without it.
+func TestPageRedirect(t *testing.T) {
+	s, _ := newLive(t)
+	s.Page = PageHandler(0)
+	base, _ := listen(t, s)
+	for target, want := range map[string]string{
+		"/live/demo":           "/live/demo/",
+		"/live/demo?muted&t=1": "/live/demo/?muted&t=1",
+		"/live/d%c3%a9mo":      "/live/d%c3%a9mo/",
+		"/live/demo.m3u8":      "",
+		"/live/demo.mp4":       "",
+		"/api/demo":            "",
+		"/-/demo":              "",
+		"/live/demo/":          "",
+	} {
+		r := ask(t, "GET", base+target)
+		if (r.StatusCode == 308) != (want != "") || r.header("Location") != want {
+			t.Errorf("%s: %d to %q, want %q", target, r.StatusCode, r.header("Location"), want)
+		}
+		if want != "" && r.header("Cache-Control") != "public, max-age=10" {
+			t.Errorf("%s: %v", target, r.Header)
+		}
+	}
+}
+
 func TestPageHandler(t *testing.T) {
 	h := newPageHandler(pagesWith(t), 0)
 	base := assetBase(t, h)
@@ -98,7 +123,16 @@ func TestPageHandler(t *testing.T) {
 		{"GET", PagePrefix, 404, "text/plain; charset=utf-8", pageCacheNever},
 		{"GET", "/-/page", 404, "text/plain; charset=utf-8", pageCacheMissing},
 		{"GET", "/-/demo/", 404, "text/plain; charset=utf-8", pageCacheMissing},
-		{"GET", "/live/demo", 404, "text/plain; charset=utf-8", pageCacheMissing},
+		{"GET", "/live/demo", 308, "text/plain; charset=utf-8", pageCacheHTML},
+		{"HEAD", "/live/demo", 308, "text/plain; charset=utf-8", pageCacheHTML},
+		{"POST", "/live/demo", 405, "text/plain; charset=utf-8", pageCacheNever},
+		{"GET", "/live/demo.m3u8", 404, "text/plain; charset=utf-8", pageCacheMissing},
+		{"GET", "/live/s1.m4s", 404, "text/plain; charset=utf-8", pageCacheMissing},
+		{"GET", "/live/i0.mp4", 404, "text/plain; charset=utf-8", pageCacheMissing},
+		{"GET", "/api/nothing", 404, "text/plain; charset=utf-8", pageCacheMissing},
+		{"GET", "/live", 404, "text/plain; charset=utf-8", pageCacheMissing},
+		{"GET", "//demo", 404, "text/plain; charset=utf-8", pageCacheMissing},
+		{"GET", "/live/demo/x", 404, "text/plain; charset=utf-8", pageCacheMissing},
 		{"GET", "/live/", 404, "text/plain; charset=utf-8", pageCacheMissing},
 		{"GET", "//demo/", 404, "text/plain; charset=utf-8", pageCacheMissing},
 		{"GET", "/live//", 404, "text/plain; charset=utf-8", pageCacheMissing},

@@ -33,9 +33,9 @@ const (
 	// DefaultWarmUp is how long a request for a stream that is starting is held, at least, where the first group of
 	// pictures may settle the target duration (at most 10 s) and has to end first.
 	DefaultWarmUp = 15 * time.Second
-	// DefaultMaxBlocked and DefaultMaxBlockedRendition bound the requests that are held at one time.
-	DefaultMaxBlocked          = 100_000
-	DefaultMaxBlockedRendition = 100_000
+	// DefaultMaxBlocked bounds the requests that are held at one time. One rendition gets a quarter of them, so that no
+	// stream can take the places of all others.
+	DefaultMaxBlocked = 100_000
 	// DefaultMaxStreams is the HTTP/2 streams on one connection: an edge sends all its viewers' blocked requests on few.
 	DefaultMaxStreams = 1000
 )
@@ -71,7 +71,7 @@ type Server struct {
 	MaxHeaderBytes      int
 	WarmUp              time.Duration
 	MaxBlocked          int // requests held at one time, in all
-	MaxBlockedRendition int // and for one rendition
+	MaxBlockedRendition int // and for one rendition, or for one stream that is starting; a quarter of them by default
 	MaxStreams          int // HTTP/2 streams on one connection
 
 	once     sync.Once
@@ -103,7 +103,7 @@ func (s *Server) init() {
 		orDefault(&s.MaxHeaderBytes, DefaultMaxHeaderBytes)
 		orDefault(&s.WarmUp, DefaultWarmUp)
 		orDefault(&s.MaxBlocked, DefaultMaxBlocked)
-		orDefault(&s.MaxBlockedRendition, DefaultMaxBlockedRendition)
+		orDefault(&s.MaxBlockedRendition, max(s.MaxBlocked/4, 1))
 		orDefault(&s.MaxStreams, DefaultMaxStreams)
 		s.gate.total, s.gate.each = int64(s.MaxBlocked), s.MaxBlockedRendition
 		s.base, s.cancel = context.WithCancel(context.Background())

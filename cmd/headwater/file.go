@@ -266,9 +266,9 @@ func decodeScalar(f field, s string) error {
 	case *string:
 		*p = s
 	case *time.Duration:
-		d, err := time.ParseDuration(s)
+		d, err := parseDuration(s)
 		if err != nil {
-			return fmt.Errorf("%q is not a duration: write it like 2s or 334ms", s)
+			return err
 		}
 		*p = d
 	case *int:
@@ -288,6 +288,14 @@ func decodeScalar(f field, s string) error {
 		}
 	}
 	return nil
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a duration: write it like 2s or 334ms", s)
+	}
+	return d, nil
 }
 
 // expected says what form of value f takes.

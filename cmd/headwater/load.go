@@ -6,8 +6,10 @@ import (
 	"io"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/goccy/go-yaml"
@@ -77,6 +79,7 @@ func load(args []string, stdout, stderr io.Writer) (*Loaded, error) {
 	k, err := kong.New(&cl, kong.Name("headwater"), kong.Description(description), groups,
 		kong.DefaultEnvars(strings.TrimSuffix(envPrefix, "_")),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoAppDescFormat: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { exited = true }),
 		kong.WithBeforeResolve(func(ctx *kong.Context) error {
 			path, _ := flagValue(ctx, "config").(string)
@@ -103,18 +106,51 @@ func load(args []string, stdout, stderr io.Writer) (*Loaded, error) {
 	l := &Loaded{Command: strings.Fields(ctx.Command())[0], From: sources(ctx)}
 	l.Settings = cl.Settings
 	l.Settings.Streams = file.Streams
-	if err := l.Settings.finish(); err != nil {
+	l.Warnings, err = unknownVariables(os.Environ())
+	if err != nil {
+		return nil, err
+	}
+	if err = l.emptyKeys(); err == nil {
+		err = l.Settings.finish()
+	}
+	if err != nil {
 		if bad, ok := err.(*settingError); ok && l.From[bad.name] == fromFile {
 			err = fmt.Errorf("%s: %w", file.entry(bad.name).Where, err)
 		}
 		return nil, err
 	}
-	l.Warnings = unknownVariables(os.Environ())
 	return l, nil
 }
 
-// usageError takes kong's own type off err, and with it its habits.
+// emptyKeys refuses keys that are given and none: whoever gives them wants publishing protected.
+func (l *Loaded) emptyKeys() error {
+	for flag, n := range map[string]int{"publish-keys": len(l.Settings.PublishKeys), "publish-keys-by-name": len(l.Settings.PublishKeysByName)} {
+		if n == 0 && l.From[flag] != fromDefault {
+			return bad(flag, "given, but holds no key; leave it out to let anybody publish")
+		}
+	}
+	return nil
+}
+
+// decodeDuration reads a duration for kong as the file's are read.
+func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
+	var s string
+	if err := ctx.Scan.PopValueInto("duration", &s); err != nil {
+		return err
+	}
+	d, err := parseDuration(s)
+	target.SetInt(int64(d))
+	return err
+}
+
+// usageError takes kong's own type off err, and with it its habits. What is wrong with a key is said without the key.
 func usageError(err error) error {
+	if s := err.Error(); strings.Contains(s, "publish-keys") || strings.Contains(s, "PUBLISH_KEYS") {
+		if strings.Contains(s, "by-name") || strings.Contains(s, "BY_NAME") {
+			return errors.New("publish_keys_by_name: write APP/NAME=KEY, several with commas between them")
+		}
+		return errors.New("publish_keys: write KEY, several with commas between them")
+	}
 	var p *kong.ParseError
 	if errors.As(err, &p) {
 		return errors.New(strings.TrimSpace(p.Error()))
@@ -142,8 +178,13 @@ func resolver(f *File) kong.Resolver {
 			}
 		}
 		e := f.entry(flag.Name)
-		if e == nil || e.Value == "" && (flag.IsSlice() || flag.IsMap()) {
+		switch {
+		case e == nil:
 			return nil, nil
+		case e.Value == "" && flag.IsSlice():
+			return []any{}, nil
+		case e.Value == "" && flag.IsMap():
+			return map[string]any{}, nil
 		}
 		return e.Value, nil
 	})
@@ -172,21 +213,31 @@ func sources(ctx *kong.Context) map[string]string {
 	return from
 }
 
-// unknownVariables warns of those that are named as settings are and are none.
-func unknownVariables(environ []string) []string {
-	var names, warnings []string
+// maxTypo is the edit distance from a setting's variable within which another is taken for a mistake, and not for one that
+// some other program has.
+const maxTypo = 2
+
+// unknownVariables warns of those that are named as settings are and are none. One that was clearly meant to be a setting is
+// an error: it may be the key that nobody is then asked for.
+func unknownVariables(environ []string) (warnings []string, err error) {
+	var names []string
 	for _, f := range fieldList(&Settings{}) {
 		names = append(names, env(f.name))
 	}
 	names = append(names, envPrefix+"CONFIG")
 	for _, e := range environ {
 		name, _, _ := strings.Cut(e, "=")
-		if strings.HasPrefix(name, envPrefix) && !slices.Contains(names, name) {
-			warnings = append(warnings, fmt.Sprintf("environment variable %s is no setting; the nearest is %s", name, nearest(name, names)))
+		if !strings.HasPrefix(name, envPrefix) || slices.Contains(names, name) {
+			continue
 		}
+		near := nearest(name, names)
+		if editDistance(name, near) <= maxTypo {
+			return nil, fmt.Errorf("environment variable %s is no setting; %s is", name, near)
+		}
+		warnings = append(warnings, fmt.Sprintf("environment variable %s is no setting; the nearest is %s", name, near))
 	}
 	slices.Sort(warnings)
-	return warnings
+	return warnings, nil
 }
 
 // printConfig writes the settings as a file that means the same, with secrets redacted.
@@ -202,6 +253,10 @@ func printConfig(w io.Writer, l *Loaded) error {
 	}
 	for _, f := range fieldList(&l.Settings) {
 		v := f.value.Interface()
+		if k := f.value.Kind(); (k == reflect.Slice || k == reflect.Map) && f.value.Len() == 0 {
+			fmt.Fprintf(&b, "# %s: none\n", key(f.name)) // an empty list of keys would be refused
+			continue
+		}
 		switch x := v.(type) {
 		case fmt.Stringer: // a duration
 			v = x.String()
@@ -216,9 +271,7 @@ func printConfig(w io.Writer, l *Loaded) error {
 			for k := range x {
 				x[k] = redacted
 			}
-			if v = x; x == nil {
-				v = map[string]string{}
-			}
+			v = x
 		}
 		comment := ""
 		if from := l.From[f.name]; from != fromDefault {

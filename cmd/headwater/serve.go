@@ -151,6 +151,7 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 		Origin:            o.origin,
 		Log:               log,
 		AccessLog:         s.AccessLog,
+		MaxBlocked:        s.MaxBlocked,
 		ReadHeaderTimeout: s.HTTPReadTimeout,
 		IdleTimeout:       s.HTTPIdleTimeout,
 		Counters:          o.counters(),

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,6 +35,7 @@ type Settings struct {
 
 	HTTPReadTimeout time.Duration `name:"http-read-timeout" default:"10s" group:"http" help:"For a request to arrive."`
 	HTTPIdleTimeout time.Duration `name:"http-idle-timeout" default:"2m" group:"http" help:"How long an HTTP connection is kept between requests."`
+	MaxBlocked      int           `name:"max-blocked" default:"100000" group:"http" help:"HTTP requests held at one time until what they ask for is there; one rendition gets a quarter of them."`
 	AccessLog       bool          `name:"access-log" group:"http" help:"Log one line for each HTTP request."`
 
 	DataDir   string `name:"data-dir" placeholder:"DIR" group:"run" help:"Where live windows are kept over a restart. Only empty, which is memory only, is supported so far."`
@@ -46,7 +48,7 @@ type Settings struct {
 
 // StreamSettings are those that the file can also set for a pattern of names.
 type StreamSettings struct {
-	TargetDuration time.Duration `name:"target-duration" default:"2s" help:"Target duration of segments, 1s to 10s. Set the encoder's keyframe interval to the same."`
+	TargetDuration time.Duration `name:"target-duration" default:"2s" help:"Target duration of segments, whole seconds, 1s to 10s. Set the encoder's keyframe interval to the same."`
 	PartTarget     time.Duration `name:"part-target" default:"334ms" help:"Target duration of low-latency parts, 100ms at least; 0 is ordinary HLS."`
 	WindowSegments int           `name:"window-segments" default:"8" help:"Segments in a playlist, at least."`
 	WindowMin      time.Duration `name:"window-min" default:"0" help:"Time in a playlist, at least; 0 is six target durations."`
@@ -76,7 +78,7 @@ type Entry struct {
 const (
 	minTarget     = time.Second
 	minPartTarget = 100 * time.Millisecond // hardly more than a round trip, and every part is a request
-	minSegments   = 3                      // RFC 8216bis 6.2.2: three target durations at least
+	minSegments   = 6                      // Apple's authoring specification; RFC 8216bis 6.2.2 wants three target durations
 	maxSegments   = 10_000
 	maxGrace      = 24 * time.Hour
 )
@@ -149,8 +151,13 @@ func (s *Settings) finish() error {
 			return bad(t.name, "%v is not between 100ms and 1h", t.d)
 		}
 	}
-	if s.MaxConnections < 1 {
-		return bad("max-connections", "%d: at least 1", s.MaxConnections)
+	for _, n := range []struct {
+		name string
+		n    int
+	}{{"max-connections", s.MaxConnections}, {"max-blocked", s.MaxBlocked}} {
+		if n.n < 1 {
+			return bad(n.name, "%d: at least 1", n.n)
+		}
 	}
 	return nil
 }
@@ -176,16 +183,32 @@ func (s *StreamSettings) check() error {
 		return bad("part-target", "%v is less than %v (0 is ordinary HLS, without parts)", s.PartTarget, minPartTarget)
 	case s.PartTarget > s.TargetDuration:
 		return bad("part-target", "%v is longer than target_duration, %v", s.PartTarget, s.TargetDuration)
-	case s.WindowSegments < minSegments || s.WindowSegments > maxSegments:
-		return bad("window-segments", "%d is not between %d and %d", s.WindowSegments, minSegments, maxSegments)
+	case s.TargetDuration%time.Second != 0:
+		return bad("target-duration", "%v is not a whole number of seconds, which is all that a playlist can say", s.TargetDuration)
+	case s.WindowSegments < 1 || s.WindowSegments > maxSegments:
+		return bad("window-segments", "%d is not between 1 and %d", s.WindowSegments, maxSegments)
 	case s.WindowMin < 0 || s.WindowMin > maxGrace:
 		return bad("window-min", "%v is not between 0 and %v", s.WindowMin, maxGrace)
+	case s.WindowSegments < minSegments && s.leastWindow() < minSegments*s.longestTarget():
+		return bad("window-segments", "%d is less than %d: write at least %[2]d, or a window_min of at least %v",
+			s.WindowSegments, minSegments, minSegments*s.longestTarget())
 	case s.LossGrace <= 0 || s.LossGrace > maxGrace:
 		return bad("loss-grace", "%v is not between 0, exclusive, and %v", s.LossGrace, maxGrace)
 	case s.UnpublishGrace <= 0 || s.UnpublishGrace > maxGrace:
 		return bad("unpublish-grace", "%v is not between 0, exclusive, and %v", s.UnpublishGrace, maxGrace)
 	}
 	return nil
+}
+
+// leastWindow is the least that a playlist lasts.
+func (s *StreamSettings) leastWindow() time.Duration { return cmp.Or(s.WindowMin, 6*s.TargetDuration) }
+
+// longestTarget is the longest target duration that a run may settle on.
+func (s *StreamSettings) longestTarget() time.Duration {
+	if segmenter.LongGOP(s.LongGOP) == segmenter.Stretch {
+		return segmenter.MaxTargetDuration
+	}
+	return s.TargetDuration
 }
 
 // segmenterConfig says how the stream of that name, "<app>/<name>", is cut: the first pattern that matches decides.
@@ -214,6 +237,13 @@ func (s *Settings) log(w io.Writer) *slog.Logger {
 	level.UnmarshalText([]byte(s.LogLevel)) // the enum has been checked
 	o := &slog.HandlerOptions{Level: level}
 	if s.LogFormat == "json" {
+		// By itself the JSON handler writes durations as numbers, without a unit.
+		o.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			if a.Value.Kind() == slog.KindDuration {
+				a.Value = slog.StringValue(a.Value.Duration().String())
+			}
+			return a
+		}
 		return slog.New(slog.NewJSONHandler(w, o))
 	}
 	return slog.New(slog.NewTextHandler(w, o))

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -48,6 +49,7 @@ var samples = map[string]sample{
 	"max-connections":      {"12", ""},
 	"http-read-timeout":    {"4s", ""},
 	"http-idle-timeout":    {"1h", ""},
+	"max-blocked":          {"40000", ""},
 	"access-log":           {"true", ""},
 	"data-dir":             {"/tmp/x", ""}, // refused so far, wherever it comes from
 	"log-level":            {"debug", ""},
@@ -323,16 +325,26 @@ func FuzzParseFile(f *testing.F) {
 func TestCheck(t *testing.T) {
 	for _, tt := range []struct{ file, err string }{
 		{"target_duration: 999ms", "target_duration: 999ms is not between 1s and 10s"},
-		{"target_duration: 10.5s", "target_duration: 10.5s is not between 1s and 10s"},
+		{"target_duration: 10500ms", "target_duration: 10.5s is not between 1s and 10s"},
 		{"part_target: 99ms", "part_target: 99ms is less than 100ms"},
 		{"part_target: -1s", "part_target: -1s is less than 100ms"},
 		{"part_target: 2001ms", "part_target: 2.001s is longer than target_duration, 2s"},
-		{"window_segments: 2", "window_segments: 2 is not between 3"},
+		{"target_duration: 2500ms", "target_duration: 2.5s is not a whole number of seconds"},
+		{"window_segments: 5", "window_segments: 5 is less than 6"},
+		{"window_segments: 0", "window_segments: 0 is not between 1"},
+		{"{window_segments: 3, window_min: 59s}", "window_segments: 3 is less than 6: write at least 6, or a window_min of at least 1m0s"},
+		{"{window_segments: 3, window_min: 11s, long_gop: cut}", "window_segments: 3 is less than 6: write at least 6, or a window_min of at least 12s"},
+		{"streams: {a/b: {window_segments: 3}}", "streams: a/b: window_segments: 3 is less than 6"},
 		{"window_min: -1s", "window_min: "},
 		{"loss_grace: 0", "loss_grace: "},
 		{"unpublish_grace: 48h", "unpublish_grace: "},
 		{"idle_timeout: 0", "idle_timeout: 0s is not between"},
 		{"max_connections: 0", "max_connections: 0: at least 1"},
+		{"max_blocked: 0", "max_blocked: 0: at least 1"},
+		{"publish_keys:", "publish_keys: given, but holds no key"},
+		{"publish_keys: []", "publish_keys: given, but holds no key"},
+		{"publish_keys_by_name:", "publish_keys_by_name: given, but holds no key"},
+		{"publish_keys_by_name: {}", "publish_keys_by_name: given, but holds no key"},
 		{"rtmp_addr: localhost", "rtmp_addr: "},
 		{`http_addr: ""`, "http_addr: "},
 		{"data_dir: /srv", "data_dir: "},
@@ -349,8 +361,79 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	for _, file := range []string{"target_duration: 10s", "target_duration: 1s", "part_target: 100ms", "part_target: 2s",
-		"window_segments: 3", `ops_addr: ""`, "rtmp_addr: '[::1]:0'"} {
+		"window_segments: 6", "{window_segments: 3, window_min: 60s}", "{window_segments: 3, long_gop: cut}",
+		"{window_segments: 3, window_min: 12s, long_gop: refuse}", `ops_addr: ""`, "rtmp_addr: '[::1]:0'"} {
 		mustLoad(t, "--config="+writeFile(t, file))
+	}
+}
+
+// A list of keys that is empty by mistake must not open the origin to everybody; nor one under a name that is mistyped.
+func TestKeysDoNotFailOpen(t *testing.T) {
+	for _, tt := range []struct {
+		args []string
+		env  string // NAME=value
+		err  string // "": accepted
+	}{
+		{args: []string{"--publish-keys="}, err: "publish_keys: given, but holds no key"},
+		{args: []string{"--publish-keys-by-name="}, err: "publish_keys_by_name: given, but holds no key"},
+		{args: []string{"--publish-keys=,"}, err: "publish_keys: an empty key protects nothing"},
+		{env: "HEADWATER_PUBLISH_KEYS=", err: "publish_keys: given, but holds no key"},
+		{env: "HEADWATER_PUBLISH_KEYS_BY_NAME=", err: "publish_keys_by_name: given, but holds no key"},
+		{args: []string{"--config=" + writeFile(t, "publish_keys: [a]")}, env: "HEADWATER_PUBLISH_KEYS=", err: "publish_keys: given, but holds no key"},
+		{args: []string{"--config=" + writeFile(t, "publish_keys:")}, env: "HEADWATER_PUBLISH_KEYS=a"},
+		{env: "HEADWATER_PUBLISH_KEY=hidden", err: "environment variable HEADWATER_PUBLISH_KEY is no setting; HEADWATER_PUBLISH_KEYS is"},
+		{env: "HEADWATER_PUBLSIH_KESY=hidden", err: "environment variable HEADWATER_PUBLSIH_KESY is no setting; HEADWATER_PUBLISH_KEYS is"},
+		{env: "HEADWATER_PUBLISH_KEYS_BY_NAMES=hidden", err: "environment variable HEADWATER_PUBLISH_KEYS_BY_NAMES is no setting"},
+		{env: "HEADWATER_HTTP_ADR=:1", err: "environment variable HEADWATER_HTTP_ADR is no setting; HEADWATER_HTTP_ADDR is"},
+		{env: "HEADWATER_SERVICE_HOST=hidden"}, // as an orchestrator may set it
+		{env: "HEADWATER_PUBLISH_KEYS=hidden"},
+	} {
+		t.Run(strings.Join(append(tt.args, tt.env), " "), func(t *testing.T) {
+			if name, v, ok := strings.Cut(tt.env, "="); ok {
+				t.Setenv(name, v)
+			}
+			_, err := load(tt.args, io.Discard, io.Discard)
+			if (err == nil) != (tt.err == "") || err != nil && !strings.HasPrefix(err.Error(), tt.err) {
+				t.Errorf("error %v, want %s...", err, tt.err)
+			}
+			if err != nil && strings.Contains(err.Error(), "hidden") {
+				t.Errorf("a value, which may be a secret, is in %v", err)
+			}
+		})
+	}
+}
+
+// A value that cannot be read is told in the same words wherever it comes from.
+func TestUnreadableValues(t *testing.T) {
+	const want = `"abc" is not a duration: write it like 2s or 334ms`
+	if _, err := load([]string{"--target-duration", "abc"}, io.Discard, io.Discard); err == nil || err.Error() != "--target-duration: "+want {
+		t.Errorf("flag: error %v", err)
+	}
+	if _, err := load([]string{"--config=" + writeFile(t, "target_duration: abc")}, io.Discard, io.Discard); err == nil || !strings.HasSuffix(err.Error(), ":1: target_duration: "+want) {
+		t.Errorf("file: error %v", err)
+	}
+	t.Setenv("HEADWATER_TARGET_DURATION", "abc")
+	if _, err := load(nil, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("environment: error %v", err)
+	}
+}
+
+// What the page tells people to publish is not what the demo holds.
+func TestGuideName(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "..", "web", "page", "guide.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^const name = '([a-z]+)';$`).FindSubmatch(b)
+	if m == nil || string(m[1]) == demoStream {
+		t.Fatalf("the guide's name is %q", m)
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "web", "page", "index.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(page, []byte("<code>"+string(m[1])+"</code>")) || bytes.Contains(page, []byte("<code>"+demoStream)) {
+		t.Error("the page has another name than its guide")
 	}
 }
 
@@ -369,8 +452,8 @@ func TestEditDistance(t *testing.T) {
 }
 
 func TestUnknownVariables(t *testing.T) {
-	got := unknownVariables([]string{"PATH=/bin", "HEADWATER_HTTP_ADDR=:1", "HEADWATER_CONFIG=x", "HEADWATER_HTTP_ADR=:1", "HEADWATERX=1"})
-	if len(got) != 1 || !strings.Contains(got[0], "HEADWATER_HTTP_ADR ") || !strings.Contains(got[0], "HEADWATER_HTTP_ADDR") {
+	got, err := unknownVariables([]string{"PATH=/bin", "HEADWATER_HTTP_ADDR=:1", "HEADWATER_CONFIG=x", "HEADWATER_HTTP_ADDRESS=:1", "HEADWATERX=1"})
+	if err != nil || len(got) != 1 || !strings.Contains(got[0], "HEADWATER_HTTP_ADDRESS ") || !strings.Contains(got[0], "HEADWATER_HTTP_ADDR") {
 		t.Errorf("warnings: %q", got)
 	}
 	if strings.Contains(strings.Join(got, ""), ":1") {
@@ -384,6 +467,10 @@ func TestLog(t *testing.T) {
 	log := l.Settings.log(&b)
 	log.Info("unheard")
 	log.Warn("heard", "n", 1)
+	log.Warn("timed", "took", 1500*time.Millisecond)
+	if s := b.String(); !strings.Contains(s, `"took":"1.5s"`) {
+		t.Errorf("a duration without a unit: %s", s)
+	}
 	if s := b.String(); strings.Contains(s, "unheard") || !strings.HasPrefix(s, "{") || !strings.Contains(s, `"n":1`) {
 		t.Errorf("log: %s", s)
 	}
@@ -411,3 +498,13 @@ func TestConfigPrintFails(t *testing.T) {
 type failingWriter struct{ err error }
 
 func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }
+
+// An error about keys does not print them.
+func TestMalformedKeysAreNotPrinted(t *testing.T) {
+	t.Setenv("HEADWATER_PUBLISH_KEYS_BY_NAME", "correct-horse")
+	var out, log strings.Builder
+	err := (&Main{}).Run(t.Context(), []string{"config"}, &out, &log)
+	if err == nil || strings.Contains(err.Error()+out.String()+log.String(), "correct-horse") {
+		t.Errorf("%v %s %s", err, out.String(), log.String())
+	}
+}

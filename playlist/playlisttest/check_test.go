@@ -66,6 +66,8 @@ func TestProblems(t *testing.T) {
 		{"video", ",INDEPENDENT=YES", "", "begins with a dependent part"},
 		{"video", "p1830000.m4s", "p1800000.m4s", "part 1: URI"},
 		{"video", "#EXT-X-PART:DURATION=0.33334,URI=\"p1650000.m4s\"\n", "", "its parts"},
+		{"video", "DURATION=0.33334,URI=\"p1650000.m4s\"", "DURATION=0.28400,URI=\"p1650000.m4s\"", "its parts"},
+		{"video", "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p1860000.m4s\"\n", "", "without EXT-X-PRELOAD-HINT"},
 		{"video", "#EXTINF:2.00000,\ns1764033364.m4s", "#EXT-X-PART:DURATION=0.33334,INDEPENDENT=YES,URI=\"p1.m4s\"\n#EXTINF:2.00000,\ns1764033364.m4s", "from the end"},
 		{"gap", "#EXT-X-GAP\n", "#EXT-X-GAP\n#EXT-X-PART:DURATION=0.3333,URI=\"p1.m4s\"\n", "a gap with parts"},
 		{"gap", "#EXT-X-GAP\n", "", "has no parts"},
@@ -78,7 +80,8 @@ func TestProblems(t *testing.T) {
 		{"video", "#EXT-X-PART-INF", "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-PART-INF", "unexpected line"},
 		{"video", "#EXT-X-PART-INF", "#EXT-X-STREAM-INF:BANDWIDTH=1\n#EXT-X-PART-INF", "unexpected line"},
 
-		{"multivariant", "#EXT-X-VERSION:4\n", "", "EXT-X-VERSION 0 times"},
+		{"multivariant", "#EXT-X-VERSION:1\n", "", "EXT-X-VERSION 0 times"},
+		{"multivariant", "#EXT-X-VERSION:1\n", "#EXT-X-VERSION:4\n", "EXT-X-VERSION is 4"},
 		{"multivariant", "BANDWIDTH=68000,", "BANDWIDTH=1,", "BANDWIDTH=1,"},
 		{"multivariant", ",mp4a.40.2", ",mp4a.40.02", "codec"},
 		{"multivariant", "avc1.64001f", "avc1.100.31", "codec"},
@@ -110,6 +113,16 @@ func TestProblems(t *testing.T) {
 		}
 		if p := strings.Join(Problems([]byte(bad)), "\n"); !strings.Contains(p, c.want) {
 			t.Errorf("%s with %q for %q: got %q, want %q", c.golden, c.new, c.old, p, c.want)
+		}
+	}
+}
+
+// TestReportProblems: only whoever asks knows how many renditions there are.
+func TestReportProblems(t *testing.T) {
+	body := []byte(golden(t, "video"))
+	for n, want := range []bool{false, true, false} {
+		if p := ReportProblems(body, n); (len(p) == 0) != want {
+			t.Errorf("%d reports expected: %q", n, p)
 		}
 	}
 }

@@ -15,8 +15,8 @@ var (
 )
 
 const (
-	frame = 0.1    // s, the longest frame that a sum of durations may be off by
-	tick  = 0.0015 // s, the resolution of EXT-X-PROGRAM-DATE-TIME, with rounding
+	frame = 1.0 / 23 // s, the longest frame that a sum of durations may be off by: films have 23.976 a second
+	tick  = 0.0015   // s, the resolution of EXT-X-PROGRAM-DATE-TIME, with rounding
 )
 
 // MediaProblems says how a Media Playlist breaks RFC 8216bis, Apple's authoring specification or the house's own rules.
@@ -217,6 +217,10 @@ func (m *Media) checkParts() {
 func (m *Media) checkTail() {
 	if m.End && (m.Hint != "" || m.Open != nil) {
 		m.bad("EXT-X-ENDLIST with something to come")
+	}
+	// Parts of an open segment mean that the next is being made; a publication that pauses closes its segment first.
+	if m.PartInf != nil && m.Open != nil && m.Hint == "" && !m.End {
+		m.bad("an open segment without EXT-X-PRELOAD-HINT")
 	}
 	seen := map[string]bool{}
 	for _, r := range m.Reports {

@@ -32,7 +32,11 @@ func MultivariantProblems(body []byte) []string {
 		}
 		count[tag]++
 		switch tag {
-		case "#EXTM3U", "#EXT-X-VERSION", "#EXT-X-INDEPENDENT-SEGMENTS":
+		case "#EXTM3U", "#EXT-X-INDEPENDENT-SEGMENTS":
+		case "#EXT-X-VERSION":
+			if value != "1" { // EXT-X-MEDIA needs no other (RFC 8216bis 8)
+				bad("EXT-X-VERSION is %s, needed is 1", value)
+			}
 		case "#EXT-X-MEDIA":
 			a, problems := attributes(value)
 			out = append(out, problems...)

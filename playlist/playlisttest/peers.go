@@ -25,6 +25,23 @@ func Problems(body []byte) []string {
 	return MediaProblems(body)
 }
 
+// ReportProblems says whether a Media Playlist has not that many EXT-X-RENDITION-REPORTs: one for each of the other
+// renditions (Apple's low-latency rules ask for all), which its text alone does not tell.
+func ReportProblems(body []byte, n int) []string {
+	if got := len(Parse(body).Reports); got != n {
+		return []string{fmt.Sprintf("%d rendition reports of %d", got, n)}
+	}
+	return nil
+}
+
+// CheckReports fails t if a Media Playlist has not that many EXT-X-RENDITION-REPORTs.
+func CheckReports(t testing.TB, body []byte, n int) {
+	t.Helper()
+	if p := ReportProblems(body, n); len(p) > 0 {
+		t.Errorf("%q\n%s", p, body)
+	}
+}
+
 // Check fails t if a playlist of either kind breaks a rule, or if grafov/m3u8, hls.js or m3u8-parser objects to it or
 // understands something else by it. Where node is missing it does without the latter two; see RequirePeers.
 func Check(t testing.TB, body []byte) {

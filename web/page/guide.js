@@ -3,7 +3,7 @@
 import { addCopy } from './copy.js';
 
 const app = 'live';
-const name = 'demo';
+const name = 'studio';
 
 // A keyframe every 2 s whatever the frame rate, nothing held back for B-frames. Quoted for any shell, cmd.exe too.
 const encode = '-c:v libx264 -preset veryfast -tune zerolatency -pix_fmt yuv420p -b:v 3M -force_key_frames "expr:gte(t,n_forced*2)" -c:a aac -b:a 128k';

@@ -20,10 +20,9 @@ export function loadHls() {
   });
 }
 
-/** Low latency, and no memory that grows with the hours. */
+/** Low latency. What has been played is left to the browser to drop: flushing it made hls.js repeat a part now and then. */
 export const hlsConfig = {
   lowLatencyMode: true,
-  backBufferLength: 20,
   liveDurationInfinity: true,
   maxLiveSyncPlaybackRate: 1.1, // drift is caught up with unheard; larger distances are jumped, see Playback
   liveSyncOnStallIncrease: 0.5,
