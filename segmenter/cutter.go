@@ -75,7 +75,7 @@ func (c *cutter) add(dts, pts int64, sync bool, data []byte) error {
 	if len(c.rows) == 0 {
 		c.partStart = c.d
 		if c.payload == nil {
-			c.payload = make([]byte, 0, max(c.expect[index(sync)]*17/16, len(data)))
+			c.payload = make([]byte, 0, max(c.expect[index(sync)]*33/32, len(data)))
 		}
 	}
 	c.keyed = c.keyed || sync
@@ -107,7 +107,7 @@ func (c *cutter) take(arrived int64) *Part {
 	}
 	// Samples are copied straight to where they stay, into a place as large as the last part of the kind needed. Parts are
 	// kept for long: one that leaves much of it unused moves into one of its size.
-	if n := len(c.payload); (cap(c.payload)-n)*8 > n {
+	if n := len(c.payload); (cap(c.payload)-n)*12 > n {
 		p.Payload = append([]byte(nil), c.payload...)
 		c.payload = c.payload[:0]
 	} else {

@@ -199,16 +199,20 @@ func (r *Rendition) complete(s *Segment) {
 	}
 	if drop > 0 {
 		// Windows share the array behind list, so it is never written to below its end: what has been dropped lives as long
-		// as the array does. A copy after every few keeps that short, at a cost for each segment that does not grow.
+		// as the array does. A short list is copied at once, a long one after every few, so that the cost of a segment does not
+		// grow with the window.
 		r.list = r.list[drop:]
 		r.until = slices.Clone(r.until[drop:])
 		r.first -= drop
-		if r.dead += drop; 8*r.dead >= len(r.list) {
-			r.list = append(make([]*Segment, 0, len(r.list)+len(r.list)/8+2), r.list...)
+		if r.dead += drop; len(r.list) <= shortList || 8*r.dead >= len(r.list) {
+			r.list = append(make([]*Segment, 0, len(r.list)+len(r.list)/8+1), r.list...)
 			r.dead = 0
 		}
 	}
 }
+
+// shortList is how many segments are not worth sparing a copy.
+const shortList = 256
 
 // cost is about how many bytes of memory a part takes: its payload, its sample table, and itself.
 func (p *Part) cost() int64 { return int64(len(p.Payload)) + 16*int64(len(p.Samples)) + 512 }
