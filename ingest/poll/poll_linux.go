@@ -19,7 +19,7 @@ const sweepEvery = 200 * time.Millisecond
 // A Poller watches the connections that it wraps. Close it when the last of them has been closed.
 //
 // The connections' descriptors are in an epoll instance of its own and not in the runtime's, which would wake a thread for
-// each packet. While there is input in every interval the Poller only sleeps and looks; when there has been none, it lets
+// each packet. While there is much input the Poller only sleeps and looks; when there is none, it lets
 // the runtime wait for the instance, by way of a second one in which the first stands with EPOLLONESHOT, so that it wakes
 // for the first packet and for none after.
 type Poller struct {
@@ -77,24 +77,46 @@ func (p *Poller) Close() error {
 func (p *Poller) run() {
 	defer syscall.Close(p.conns)
 	var events [256]syscall.EpollEvent
+	var l load
+	interval := cmp.Or(p.Interval, DefaultInterval)
 	for {
 		n := p.look(&events)
-		if n == len(events) {
-			continue // there is more
-		}
-		if n == 0 {
+		switch {
+		case n == len(events): // there is more
+		case n == 0:
 			if !p.wait() {
 				return
 			}
-			continue
-		}
-		select {
-		case <-p.done:
-			return
-		default:
-			time.Sleep(cmp.Or(p.Interval, DefaultInterval))
+		case l.heavy(n, time.Now(), interval):
+			select {
+			case <-p.done:
+				return
+			default:
+				time.Sleep(interval)
+			}
 		}
 	}
+}
+
+// A load measures how often there is input.
+type load struct {
+	since time.Time
+	count int
+	high  bool
+}
+
+// loadSpan is for how many intervals input is counted.
+const loadSpan = 16
+
+// heavy notes input of n connections at now, and says whether there is so much that looking at all of it at once, an
+// interval later, is worth the wait: lately at least two in an interval.
+func (l *load) heavy(n int, now time.Time, interval time.Duration) bool {
+	if d := now.Sub(l.since); d > loadSpan*interval {
+		l.high = int64(l.count) > 2*int64(d/interval)
+		l.since, l.count = now, 0
+	}
+	l.count += n
+	return l.high
 }
 
 // look wakes the readers that have input, and returns how many.
