@@ -364,5 +364,14 @@ func TestLostWhileAudioLags(t *testing.T) {
 		g.tracks().run(5)
 		v.follow().check(cfg)
 		a.follow().check(cfg)
+		for _, s := range a.segs {
+			var sum int64
+			for _, p := range s.Parts {
+				sum += p.Duration
+			}
+			if !s.Gap && max(s.Duration-sum, sum-s.Duration) > 1024 {
+				t.Errorf("lost after %.2f s: segment %d lasts %d, its parts %d", at, s.MSN, s.Duration, sum)
+			}
+		}
 	}
 }

@@ -183,17 +183,24 @@ func (l *lane) cross(t int64, arrived int64) {
 // mediaEnd is where the open segment ends when it ends at about t: where its media ends, if that is within a frame of it. In
 // a playlist every segment begins where the one before it ends, also where media is missing.
 func (l *lane) mediaEnd(t int64) int64 {
-	if n := len(l.rend.open.Parts); n > 0 {
-		p := l.rend.open.Parts[n-1]
-		frame := int64(l.scale) / 20
-		if l.grid != nil {
-			frame = l.grid.frame
-		}
-		if end := p.Time + p.Duration; end > t-frame {
-			return end
-		}
+	frame := int64(l.scale) / 20
+	if l.grid != nil {
+		frame = l.grid.frame
+	}
+	if end, ok := l.lastEnd(); ok && end > t-frame {
+		return end
 	}
 	return max(t, l.rend.open.Start+1)
+}
+
+// lastEnd is where the media of the open segment ends, if it has any.
+func (l *lane) lastEnd() (int64, bool) {
+	n := len(l.rend.open.Parts)
+	if !l.open || n == 0 {
+		return 0, false
+	}
+	p := l.rend.open.Parts[n-1]
+	return p.Time + p.Duration, true
 }
 
 // endOpen ends the open segment, if there is one, at about t.
@@ -203,10 +210,9 @@ func (l *lane) endOpen(t int64) {
 	}
 }
 
-// vacant opens the segment that b begins without any media for it.
+// vacant opens the segment that b begins without any media for it. The one before it has ended.
 func (l *lane) vacant(b boundary) {
 	at := l.ticks(b.time)
-	l.endOpen(at)
 	if l.joined {
 		at = l.end
 	}
@@ -217,6 +223,7 @@ func (l *lane) vacant(b boundary) {
 
 // skip makes a gap of the segment that b begins: no frame falls into it. Another boundary follows b in the queue.
 func (l *lane) skip(b boundary) {
+	l.endOpen(l.ticks(b.time))
 	l.vacant(b)
 	l.endOpen(l.ticks(l.queue[0].time))
 }
@@ -246,8 +253,20 @@ func (l *lane) finish(end int64, arrived int64) {
 		}
 		l.grid.reset()
 	}
+	last := l.ticks(end)
 	for len(l.queue) > 0 {
-		l.vacant(l.queue[0])
+		b := l.queue[0]
+		// What lags is missing at the end: the gap begins where the media ends, if it is not too long for a segment then.
+		if e, ok := l.lastEnd(); ok && len(l.queue) == 1 && last > e && last-e <= l.ticks(int64(l.pub.most())) {
+			l.complete(e, nil)
+		} else {
+			l.endOpen(l.ticks(b.time))
+		}
+		l.vacant(b)
 	}
-	l.endOpen(l.ticks(end))
+	if e, ok := l.lastEnd(); ok {
+		l.complete(e, nil) // a discontinuity follows, or nothing
+		return
+	}
+	l.endOpen(last)
 }
