@@ -165,8 +165,8 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	s.stats.connections.Add(1)
 	defer s.stats.active.Add(-1)
 	if n := s.stats.active.Add(1); n > int64(cmp.Or(s.MaxConns, DefaultMaxConns)) {
+		s.stats.refused.Add(1) // before anybody can see the end
 		nc.Close()
-		s.stats.refused.Add(1)
 		s.log().Warn("rtmp connection refused", "remote", remote(nc), "reason", "too many connections")
 		return
 	}
