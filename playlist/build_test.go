@@ -67,10 +67,9 @@ func (l *lane) part(n int64) {
 	for k := range n {
 		p.Samples = append(p.Samples, media.SampleInfo{Duration: uint32(l.at(l.i+k+1) - l.at(l.i+k)), Size: uint32(l.size), Sync: p.Independent && k == 0})
 	}
-	p.Payload = make([]byte, int(n)*l.size)
 	l.key = false
 	l.i += n
-	l.r.Append(p)
+	l.r.Append(p, make([]byte, int(n)*l.size))
 }
 
 // fill appends parts of that many frames in all; the last may be short.

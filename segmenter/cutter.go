@@ -30,14 +30,13 @@ type cutter struct {
 
 	rows    []media.SampleInfo
 	payload []byte
-	keyed   bool   // a key frame is among the rows
-	expect  [2]int // bytes of the last part that did not begin with a key frame, and of the last that did
+	keyed   bool // a key frame is among the rows
 }
 
 // reset starts anew at t.
 func (c *cutter) reset(t int64) {
 	c.d, c.partStart, c.pending, c.keyed = t, t, false, false
-	c.rows, c.payload = c.rows[:0], nil
+	c.rows, c.payload = c.rows[:0], c.payload[:0]
 	c.pace.restart()
 }
 
@@ -74,9 +73,7 @@ func (c *cutter) add(dts, pts int64, sync bool, data []byte) error {
 	}
 	if len(c.rows) == 0 {
 		c.partStart = c.d
-		if c.payload == nil {
-			c.payload = make([]byte, 0, max(c.expect[index(sync)]*33/32, len(data)))
-		}
+		c.payload = reuse(c.payload)
 	}
 	c.keyed = c.keyed || sync
 	c.rows = append(c.rows, media.SampleInfo{Size: uint32(len(data)), CTO: int32(pts - c.d), Sync: sync})
@@ -98,32 +95,28 @@ func (c *cutter) predict() bool {
 	return true
 }
 
-// take returns what has been collected as a part, and begins the next one. Every row has its duration.
-func (c *cutter) take(arrived int64) *Part {
+// take returns what has been collected as a part, with its payload, which is good until the next call of add, and begins the
+// next one. Every row has its duration.
+func (c *cutter) take(arrived int64) (*Part, []byte) {
 	p := &Part{
 		Time: c.partStart, Duration: c.d - c.partStart, Independent: c.keyed, Arrived: arrived,
 		Samples: append(make([]media.SampleInfo, 0, len(c.rows)), c.rows...),
-		Payload: c.payload,
 	}
-	// Samples are copied straight to where they stay, into a place as large as the last part of the kind needed. Parts are
-	// kept for long: one that leaves much of it unused moves into one of its size.
-	if n := len(c.payload); (cap(c.payload)-n)*12 > n {
-		p.Payload = append([]byte(nil), c.payload...)
-		c.payload = c.payload[:0]
-	} else {
-		c.payload = nil
-	}
-	c.expect[index(c.rows[0].Sync)] = len(p.Payload)
+	payload := c.payload
 	c.rows = c.rows[:0]
 	c.partStart, c.keyed = c.d, false
-	return p
+	return p, payload
 }
 
-func index(sync bool) int {
-	if sync {
-		return 1
+// maxSpare is how large a buffer may be that is kept although the last part needed a quarter of it.
+const maxSpare = 1 << 20
+
+// reuse returns the room of a payload that has been published, unless that is out of proportion.
+func reuse(payload []byte) []byte {
+	if cap(payload) > maxSpare && len(payload) < cap(payload)/4 {
+		return nil
 	}
-	return 0
+	return payload[:0]
 }
 
 // A pace watches how regularly frames come, and knows how long one lasts.
@@ -201,7 +194,8 @@ type grid struct {
 	start    int64 // where rows[0] begins
 	rows     []media.SampleInfo
 	payload  []byte
-	in       int // rows[:in] are in the open part
+	taken    []byte // where the payload of the last part lies, to be used again
+	in       int    // rows[:in] are in the open part
 	inBytes  int
 	inEnd    int64 // where rows[in] begins
 	adjusted uint64
@@ -310,15 +304,17 @@ func (g *grid) skip() {
 	g.inEnd = g.start
 }
 
-// take returns the frames of the open part, and begins the next one.
-func (g *grid) take(arrived int64) *Part {
+// take returns the frames of the open part, with their payload, which is good until the next call of add, and begins the next
+// one.
+func (g *grid) take(arrived int64) (*Part, []byte) {
 	p := &Part{
 		Time: g.start, Duration: g.inEnd - g.start, Independent: true, Arrived: arrived,
 		Samples: append(make([]media.SampleInfo, 0, g.in), g.rows[:g.in]...),
-		Payload: append([]byte(nil), g.payload[:g.inBytes]...),
 	}
+	// What is taken swaps places with what was taken last.
+	payload := g.payload[:g.inBytes]
+	g.payload, g.taken = append(reuse(g.taken), g.payload[g.inBytes:]...), g.payload
 	g.rows = append(g.rows[:0], g.rows[g.in:]...)
-	g.payload = append(g.payload[:0], g.payload[g.inBytes:]...)
 	g.start, g.in, g.inBytes = g.inEnd, 0, 0
-	return p
+	return p, payload
 }

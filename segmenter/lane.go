@@ -95,10 +95,10 @@ func (l *lane) resync(arrived int64) {
 }
 
 // publish appends a part to the rendition.
-func (l *lane) publish(p *Part) {
+func (l *lane) publish(p *Part, payload []byte) {
 	l.rend.stats.samples.Add(uint64(len(p.Samples)))
-	l.rend.stats.bytes.Add(uint64(len(p.Payload)))
-	l.rend.Append(p)
+	l.rend.stats.bytes.Add(uint64(len(payload)))
+	l.rend.Append(p, payload)
 	if l.rend.stats.retained.Load() > maxRetained {
 		l.pub.err = media.Formatf(l.rend.ID, "takes more than %d MiB to keep", maxRetained>>20)
 	} else if l.pub.stream.origin.full() {

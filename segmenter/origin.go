@@ -6,6 +6,7 @@ package segmenter
 import (
 	"cmp"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,10 +26,13 @@ type Origin struct {
 	// MaxStreams bounds the streams, those in their grace included; 0 is DefaultMaxStreams.
 	MaxStreams int
 
-	mu      sync.Mutex // serialises Open and the removal of streams
-	streams sync.Map   // name to *Stream
-	count   int        // protected by mu
-	kept    atomic.Int64
+	mu      sync.Mutex   // serialises Open and the removal of streams
+	streams sync.Map     // name to *Stream
+	count   int          // protected by mu
+	kept    atomic.Int64 // bytes, about
+	dropped atomic.Int64 // bytes that are kept no longer, since the beginning
+
+	collected int64 // value of dropped when memory was last given back; Tick's
 }
 
 // Defaults of an Origin.
@@ -91,8 +95,18 @@ func (o *Origin) Open(name string, now time.Time) (*Publication, error) {
 	return s.publish(now), nil
 }
 
-// Tick does what time brings: the end of a grace, the expiry of what has ended. It is called about once a second.
+// What has been dropped goes back to the system when a sixteenth of what is kept has come together, and so much at least.
+const minCollect = 16 << 20
+
+// Tick does what time brings: the end of a grace, the expiry of what has ended. It is called about once a second, from one
+// goroutine.
 func (o *Origin) Tick(now time.Time) {
+	// Bytes in a store are given back when the garbage collector finds that no reader can have them, and it does not see
+	// how much depends on the little that it has to look at.
+	if d := o.dropped.Load(); d-o.collected > max(minCollect, o.kept.Load()/16) {
+		o.collected = d
+		runtime.GC()
+	}
 	for _, s := range o.Streams() {
 		if !s.Tick(now) {
 			continue

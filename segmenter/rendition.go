@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"headwater/segmenter/media"
+	"headwater/segmenter/store"
 )
 
 // A Rendition is one track of a Run, as a sequence of Windows. Reading takes no lock. Start, Append and Cut are called by
@@ -27,6 +28,8 @@ type Rendition struct {
 	open     Open
 	running  bool  // open is a segment to which parts are being added
 	nextPart int64 // decode time of the next part
+	file     *store.File
+	head     []byte // room for rendering a chunk's head
 }
 
 // renditionStats are counted by the owner and read by anybody.
@@ -125,17 +128,21 @@ func (r *Rendition) begin(s Start) {
 	r.open = Open{MSN: s.MSN, Discontinuity: s.Discontinuity, DiscSeq: s.DiscSeq, Init: s.Init, Start: s.Time, Time: s.ProgramTime}
 	r.nextPart = s.NextPart
 	r.running = true
+	r.file.Mark() // segments are given back whole
 }
 
-// Append adds a part to the open segment and publishes it. It sets p's place in the segment; p must not change afterwards.
-func (r *Rendition) Append(p *Part) {
+// Append adds a part to the open segment and publishes it. It sets p's place in the segment and stores its chunk; p must not
+// change afterwards. payload, the samples' data in order, is the caller's again on return.
+func (r *Rendition) Append(p *Part, payload []byte) {
+	p.MSN, p.Index = r.open.MSN, len(r.open.Parts)
+	r.head = p.appendHead(r.head[:0], r.open.Init.Track.ID)
+	p.head, p.chunk = len(r.head), r.file.Append(r.head, payload)
+
 	r.Run.mu.Lock()
 	defer r.Run.mu.Unlock()
 	if r.Run.ended {
 		return
 	}
-	p.MSN, p.Index, p.trackID = r.open.MSN, len(r.open.Parts), r.open.Init.Track.ID
-	p.size = headSize(p.Samples) + len(p.Payload)
 	r.open.Parts = append(r.open.Parts, p)
 	r.nextPart = p.Time + p.Duration
 	r.stats.parts.Add(1)
@@ -214,8 +221,8 @@ func (r *Rendition) complete(s *Segment) {
 // shortList is how many segments are not worth sparing a copy.
 const shortList = 256
 
-// cost is about how many bytes of memory a part takes: its payload, its sample table, and itself.
-func (p *Part) cost() int64 { return int64(len(p.Payload)) + 16*int64(len(p.Samples)) + 512 }
+// cost is about how many bytes of memory a part takes: its chunk, its sample table, and itself.
+func (p *Part) cost() int64 { return int64(p.Size()) + 16*int64(len(p.Samples)) + 512 }
 
 func (s *Segment) cost() int64 {
 	var n int64
@@ -230,6 +237,9 @@ func (r *Rendition) account(n int64) {
 	r.stats.retained.Add(n)
 	if s := r.Run.Stream; s != nil && s.origin != nil {
 		s.origin.kept.Add(n)
+		if n < 0 {
+			s.origin.dropped.Add(-n)
+		}
 	}
 }
 

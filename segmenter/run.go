@@ -5,14 +5,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"headwater/segmenter/cmaf"
 	"headwater/segmenter/media"
+	"headwater/segmenter/store"
 )
 
 // maxParts bounds the parts of one segment: the index of a part takes seven bits of its sequence number.
 const maxParts = 128
-
-func headSize(rows []media.SampleInfo) int { return cmaf.HeadSize(rows) }
 
 // LongGOP says what to do when key frames are further apart than a segment may last.
 type LongGOP string
@@ -124,7 +122,7 @@ func (r *Run) TargetDuration() int { return int(r.target.Load()) }
 func (r *Run) AddRendition(id string, kind media.Kind) *Rendition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := &Rendition{ID: id, Kind: kind, Run: r, nextPart: -1}
+	n := &Rendition{ID: id, Kind: kind, Run: r, nextPart: -1, file: store.New()}
 	rs := append([]*Rendition(nil), *r.renditions.Load()...)
 	rs = append(rs, n)
 	r.renditions.Store(&rs)

@@ -2,11 +2,13 @@ package segmenter
 
 import (
 	"crypto/sha256"
+	"hash"
 	"io"
 	"sync"
 
 	"headwater/segmenter/cmaf"
 	"headwater/segmenter/media"
+	"headwater/segmenter/store"
 )
 
 // An Init is a Media Initialization Section (RFC 8216bis 4.4.4.5): the CMAF header of one track configuration. It is
@@ -23,11 +25,13 @@ func newInit(t media.Track) *Init {
 }
 
 // contentHash names content: 96 bits of SHA-256 in lower-case hex, safe in a path and in an entity tag.
-func contentHash(bs ...[]byte) string {
+func contentHash(b []byte) string {
 	h := sha256.New()
-	for _, b := range bs {
-		h.Write(b)
-	}
+	h.Write(b)
+	return hashName(h)
+}
+
+func hashName(h hash.Hash) string {
 	const digits = "0123456789abcdef"
 	var sum [sha256.Size]byte
 	var out [24]byte
@@ -37,8 +41,8 @@ func contentHash(bs ...[]byte) string {
 	return string(out[:])
 }
 
-// A Part is a Partial Segment (RFC 8216bis 4.4.4.9) and one CMAF chunk: a sample table and the samples' bytes. It is
-// immutable. With a part target of 0 a Segment has one Part, which no playlist names.
+// A Part is a Partial Segment (RFC 8216bis 4.4.4.9) and one CMAF chunk: a sample table, and the chunk's bytes in a store. It
+// is immutable. With a part target of 0 a Segment has one Part, which no playlist names.
 type Part struct {
 	MSN         uint64 // of its Segment
 	Index       int    // in its Segment, from 0
@@ -47,47 +51,47 @@ type Part struct {
 	Independent bool   // a sync sample is among its samples, first if that could be arranged (RFC 8216bis 4.4.4.9, INDEPENDENT)
 	Arrived     int64  // wall clock at which its last sample arrived, Unix ns
 	Samples     []media.SampleInfo
-	Payload     []byte // the samples' data, in order
 
-	trackID uint32
-	size    int // of the chunk: head and payload
+	chunk store.Blob // head, the moof box and the mdat header, and payload, the samples' data in order
+	head  int        // bytes of the head
 
 	once sync.Once
-	head []byte // the moof box and the mdat header, made when first asked for
 	hash string
+	err  error
 }
 
-// Size is the length of the part's chunk in bytes. It costs nothing and renders nothing.
-func (p *Part) Size() int { return p.size }
+// Size is the length of the part's chunk in bytes.
+func (p *Part) Size() int { return p.chunk.Len() }
 
-// Chunk returns the part as a CMAF chunk in two pieces, to be sent one after the other: the moof box with the mdat
-// header, and the payload. Both are shared by everybody who asks; nobody may modify them.
-func (p *Part) Chunk() (head, payload []byte) {
+// HeadSize is how many bytes of the chunk come before the samples' data.
+func (p *Part) HeadSize() int { return p.head }
+
+// AppendPayload appends the samples' data to dst. An error says that the store could not be read.
+func (p *Part) AppendPayload(dst []byte) ([]byte, error) {
+	return p.chunk.Append(dst, p.head, p.chunk.Len()-p.head)
+}
+
+// Hash is the hash of the chunk's bytes, computed when first asked for: its entity tag. An error says that the store could
+// not be read.
+func (p *Part) Hash() (string, error) {
 	p.once.Do(func() {
-		// mfhd.sequence_number rises along a rendition and is a pure function of where the part stands, so that another
-		// packager, or this one after a restart, writes the same bytes. A segment holds fewer than 128 parts (maxParts).
-		seq := uint32(p.MSN<<7) | uint32(p.Index&(maxParts-1))
-		p.head = cmaf.AppendHead(make([]byte, 0, p.size-len(p.Payload)), seq, p.trackID, uint64(p.Time), p.Samples)
-		p.hash = contentHash(p.head, p.Payload)
+		h := sha256.New()
+		if p.err = p.WriteRange(h, 0, p.Size()); p.err == nil {
+			p.hash = hashName(h)
+		}
 	})
-	return p.head, p.Payload
+	return p.hash, p.err
 }
 
-// Hash is the hash of the chunk's bytes, computed when first asked for: its entity tag.
-func (p *Part) Hash() string {
-	p.Chunk()
-	return p.hash
-}
+// WriteRange writes n bytes of the chunk, from offset from on.
+func (p *Part) WriteRange(w io.Writer, from, n int) error { return p.chunk.WriteRange(w, from, n) }
 
-// WriteTo writes the whole chunk.
-func (p *Part) WriteTo(w io.Writer) (int64, error) {
-	head, payload := p.Chunk()
-	n, err := w.Write(head)
-	if err != nil {
-		return int64(n), err
-	}
-	m, err := w.Write(payload)
-	return int64(n + m), err
+// appendHead renders what comes before the payload in the chunk.
+func (p *Part) appendHead(dst []byte, trackID uint32) []byte {
+	// mfhd.sequence_number rises along a rendition and is a pure function of where the part stands, so that another
+	// packager, or this one after a restart, writes the same bytes. A segment holds fewer than 128 parts (maxParts).
+	seq := uint32(p.MSN<<7) | uint32(p.Index&(maxParts-1))
+	return cmaf.AppendHead(dst, seq, trackID, uint64(p.Time), p.Samples)
 }
 
 // A Segment is a Media Segment, complete and immutable: its parts in order, numbered by Media Sequence Number.
@@ -105,39 +109,52 @@ type Segment struct {
 
 	once sync.Once
 	hash string
+	err  error
 }
 
 // Size is the segment's length in bytes.
 func (s *Segment) Size() int {
 	n := 0
 	for _, p := range s.Parts {
-		n += p.size
+		n += p.Size()
 	}
 	return n
 }
 
-// Hash is the hash of the segment's bytes, computed when first asked for: its entity tag.
-func (s *Segment) Hash() string {
+// Hash is the hash of the segment's parts' hashes, computed when first asked for: its entity tag. The same bytes in the same
+// parts have the same one, on every origin. An error says that the store could not be read.
+func (s *Segment) Hash() (string, error) {
 	s.once.Do(func() {
-		bs := make([][]byte, 0, 2*len(s.Parts))
+		h := sha256.New()
 		for _, p := range s.Parts {
-			head, payload := p.Chunk()
-			bs = append(bs, head, payload)
+			var tag string
+			if tag, s.err = p.Hash(); s.err != nil {
+				return
+			}
+			io.WriteString(h, tag)
 		}
-		s.hash = contentHash(bs...)
+		s.hash = hashName(h)
 	})
-	return s.hash
+	return s.hash, s.err
 }
 
-// WriteTo writes the whole segment: the concatenation of its parts' chunks (RFC 8216bis 3.2).
-func (s *Segment) WriteTo(w io.Writer) (int64, error) {
-	var sum int64
+// WriteRange writes n bytes, from offset from on, of the concatenation of the parts' chunks, which the segment is
+// (RFC 8216bis 3.2).
+func (s *Segment) WriteRange(w io.Writer, from, n int) error {
 	for _, p := range s.Parts {
-		n, err := p.WriteTo(w)
-		sum += n
-		if err != nil {
-			return sum, err
+		size := p.Size()
+		if from >= size {
+			from -= size
+			continue
 		}
+		k := min(n, size-from)
+		if err := p.WriteRange(w, from, k); err != nil {
+			return err
+		}
+		if n -= k; n == 0 {
+			return nil
+		}
+		from = 0
 	}
-	return sum, nil
+	return nil
 }

@@ -106,7 +106,7 @@ func (x *watcher) checkParts(cfg Config, floor bool) {
 				sum += int64(row.Duration)
 				size += int64(row.Size)
 			}
-			if sum != p.Duration || size != int64(len(p.Payload)) {
+			if sum != p.Duration || size != int64(p.Size()-p.HeadSize()) {
 				t.Errorf("%s: segment %d part %d: table and part disagree", x.r.ID, s.MSN, j)
 			}
 			if pt := cfg.PartTarget; pt > 0 {

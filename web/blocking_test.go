@@ -222,9 +222,10 @@ func TestHintedPart(t *testing.T) {
 		e.part()
 		r := whole.answer(t, 200, "public, max-age=31536000, immutable")
 		p, _ := e.video().Window().Part(w.NextPart)
+		tag, _ := p.Hash()
 		var want strings.Builder
-		p.WriteTo(&want)
-		if r.body != want.String() || r.header("Content-Length") != fmt.Sprint(p.Size()) || r.header("Etag") != `"`+p.Hash()+`"` {
+		p.WriteRange(&want, 0, p.Size())
+		if r.body != want.String() || r.header("Content-Length") != fmt.Sprint(p.Size()) || r.header("Etag") != `"`+tag+`"` {
 			t.Errorf("%d bytes, %v", len(r.body), r.Header)
 		}
 		if r := some.answer(t, 206, "public, max-age=31536000, immutable"); r.body != want.String()[10:20] {

@@ -141,7 +141,10 @@ func (o *object) setSegment(rend *segmenter.Rendition, msn uint64) error {
 		return segmenter.ErrNotFound
 	}
 	o.segment, o.size = seg, seg.Size()
-	o.tag = seg.Hash()
+	var err error
+	if o.tag, err = seg.Hash(); err != nil {
+		return err
+	}
 	o.modified = (seg.Time + media.Rescale(seg.Duration, seg.Init.Track.Timescale, media.Second)) / media.Second
 	return nil
 }
@@ -155,7 +158,9 @@ func (s *Server) setPart(o *object, w *response, r *http.Request, rend *segmente
 		return err
 	}
 	o.part, o.size = p, p.Size()
-	o.tag = p.Hash()
+	if o.tag, err = p.Hash(); err != nil {
+		return err
+	}
 	o.modified = p.Arrived / media.Second
 	return nil
 }

@@ -239,15 +239,14 @@ func TestRangesAcrossParts(t *testing.T) {
 	_, e := newLive(t)
 	seg := e.video().Window().Segments[1]
 	var whole strings.Builder
-	seg.WriteTo(&whole)
+	seg.WriteRange(&whole, 0, seg.Size())
 	if len(seg.Parts) < 5 || whole.Len() != seg.Size() {
 		t.Fatalf("%d parts, %d bytes", len(seg.Parts), whole.Len())
 	}
 	edges := []int{0, seg.Size()}
 	at := 0
 	for _, p := range seg.Parts {
-		head, _ := p.Chunk()
-		edges = append(edges, at, at+len(head), at+p.Size())
+		edges = append(edges, at, at+p.HeadSize(), at+p.Size())
 		at += p.Size()
 	}
 	var points []int

@@ -87,47 +87,15 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 	}
 }
 
-// writeRange writes n bytes from offset from on. The pieces are written as they lie in memory, one after the other.
+// writeRange writes n bytes from offset from on.
 func (o *object) writeRange(w io.Writer, from, n int) error {
 	switch {
 	case o.segment != nil:
-		for _, p := range o.segment.Parts {
-			size := p.Size()
-			if from >= size {
-				from -= size
-				continue
-			}
-			k := min(n, size-from)
-			if err := writePart(w, p, from, k); err != nil {
-				return err
-			}
-			if n -= k; n == 0 {
-				return nil
-			}
-			from = 0
-		}
-		return nil
+		return o.segment.WriteRange(w, from, n)
 	case o.part != nil:
-		return writePart(w, o.part, from, n)
+		return o.part.WriteRange(w, from, n)
 	}
 	_, err := w.Write(o.bytes[from : from+n])
-	return err
-}
-
-func writePart(w io.Writer, p *segmenter.Part, from, n int) error {
-	head, payload := p.Chunk()
-	if from < len(head) {
-		k := min(n, len(head)-from)
-		if _, err := w.Write(head[from : from+k]); err != nil {
-			return err
-		}
-		from, n = len(head), n-k
-	}
-	if n == 0 {
-		return nil
-	}
-	from -= len(head)
-	_, err := w.Write(payload[from : from+n])
 	return err
 }
 

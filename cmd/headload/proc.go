@@ -16,7 +16,7 @@ import (
 // A usage is what a process and its descendants have used.
 type usage struct {
 	cpu time.Duration // user and system, of the living and of the children they have waited for
-	rss int64         // bytes resident now
+	rss int64         // bytes resident now, those of anonymous files included
 }
 
 // clockTick is the unit of the times in /proc/PID/stat: USER_HZ, which is 100 wherever Go runs on Linux.
@@ -61,7 +61,22 @@ func usageOfOne(pid int) (usage, error) {
 			u.rss = kb << 10
 		}
 	}
+	u.rss += anonymousFiles(pid)
 	return u, nil
+}
+
+// anonymousFiles is how many bytes of memory the process's memfd_create(2) files take. They are not mapped, so VmRSS does not
+// count them.
+func anonymousFiles(pid int) (sum int64) {
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	fds, _ := os.ReadDir(dir)
+	for _, e := range fds {
+		var st syscall.Stat_t
+		if to, _ := os.Readlink(dir + e.Name()); strings.HasPrefix(to, "/memfd:") && syscall.Stat(dir+e.Name(), &st) == nil {
+			sum += st.Blocks * 512
+		}
+	}
+	return sum
 }
 
 // parseStat reads the times of a /proc/PID/stat line (proc_pid_stat(5): fields 14 to 17).

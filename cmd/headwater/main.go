@@ -13,11 +13,6 @@ import (
 )
 
 func main() {
-	// What has been handed to a Window is free of pointers for the most part and lives for minutes, so that a collection
-	// costs little, and with the default of 100 % as much memory again as the media takes would go into garbage.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(10)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // the second signal has its default effect: out, at once
 	if err := (&Main{}).Run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
