@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"io"
+	"iter"
 	"net"
 	"os"
+	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,6 +18,9 @@ import (
 
 // sweepEvery is how often read deadlines are looked at: they may be observed so much late.
 const sweepEvery = 200 * time.Millisecond
+
+// turnSize is how many bytes a connection that is served in line may take before the others have their turn.
+const turnSize = 256 << 10
 
 // A Poller watches the connections that it wraps. Close it when the last of them has been closed.
 //
@@ -36,6 +42,10 @@ type Poller struct {
 
 	mu   sync.Mutex
 	byFD map[int32]*conn // protected by mu
+	todo []*conn         // served in line, to be looked at without an event; protected by mu
+
+	batch []*conn   // served in line, with input; run's
+	swept time.Time // when deadlines were looked at; run's
 }
 
 func (p *Poller) open() (err error) {
@@ -59,9 +69,16 @@ func (p *Poller) open() (err error) {
 		return err
 	}
 	p.gate = gate
+	p.swept = time.Now()
 	go p.run()
-	go p.sweep()
 	return nil
+}
+
+// Len is how many connections are being watched.
+func (p *Poller) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.byFD)
 }
 
 // Close stops watching. No connection that was wrapped is open any more.
@@ -81,21 +98,59 @@ func (p *Poller) run() {
 	interval := cmp.Or(p.Interval, DefaultInterval)
 	for {
 		n := p.look(&events)
+		again := false
+		for i, c := range p.batch {
+			p.batch[i] = nil
+			again = p.serve(c) || again
+		}
+		p.batch = p.batch[:0]
+		now := time.Now()
+		if now.Sub(p.swept) >= sweepEvery {
+			p.sweep(now)
+		}
 		switch {
-		case n == len(events): // there is more
+		case n == len(events) || again: // there is more
 		case n == 0:
 			if !p.wait() {
 				return
 			}
-		case l.heavy(n, time.Now(), interval):
+		case l.heavy(n, now, interval):
 			select {
 			case <-p.done:
 				return
 			default:
-				time.Sleep(interval)
+				rest(interval)
 			}
 		}
 	}
+}
+
+// rest sleeps in the system and not in the runtime, which would wake a second thread for every end of a sleep. What the
+// connections have made runnable runs first.
+func rest(d time.Duration) {
+	runtime.Gosched()
+	ts := syscall.NsecToTimespec(int64(d))
+	syscall.Nanosleep(&ts, nil)
+}
+
+// serve lets a connection that is served in line go on, and says whether it wants to again at once.
+func (p *Poller) serve(c *conn) (again bool) {
+	c.polled, c.turn = true, turnSize
+	_, more := c.next()
+	switch {
+	case more && c.wants == input:
+		return false
+	case more && c.wants == turn:
+		p.mu.Lock()
+		p.todo = append(p.todo, c)
+		p.mu.Unlock()
+		return true
+	}
+	p.mu.Lock()
+	c.inLine = false
+	p.mu.Unlock()
+	c.back <- more
+	return false
 }
 
 // A load measures how often there is input.
@@ -109,17 +164,18 @@ type load struct {
 const loadSpan = 16
 
 // heavy notes input of n connections at now, and says whether there is so much that looking at all of it at once, an
-// interval later, is worth the wait: lately at least two in an interval.
+// interval later, is worth the wait: lately more than one in an interval.
 func (l *load) heavy(n int, now time.Time, interval time.Duration) bool {
 	if d := now.Sub(l.since); d > loadSpan*interval {
-		l.high = int64(l.count) > 2*int64(d/interval)
+		l.high = int64(l.count) > int64(d/interval)
 		l.since, l.count = now, 0
 	}
 	l.count += n
 	return l.high
 }
 
-// look wakes the readers that have input, and returns how many.
+// look puts the connections that are served in line and have input into p.batch, wakes the readers of the others, and returns
+// how many have some.
 func (p *Poller) look(events *[256]syscall.EpollEvent) int {
 	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(p.conns), uintptr(unsafe.Pointer(events)), uintptr(len(events)), 0, 0, 0)
 	if errno != 0 {
@@ -131,15 +187,37 @@ func (p *Poller) look(events *[256]syscall.EpollEvent) int {
 			if events[i].Events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
 				c.over.Store(true)
 			}
+			if c.inLine {
+				p.batch = append(p.batch, c)
+			} else {
+				c.wake()
+			}
+		}
+	}
+	for i, c := range p.todo {
+		p.todo[i] = nil
+		if c.inLine {
+			if !slices.Contains(p.batch, c) {
+				p.batch = append(p.batch, c)
+			}
+		} else {
 			c.wake()
 		}
 	}
+	p.todo = p.todo[:0]
 	p.mu.Unlock()
 	return int(n)
 }
 
-// wait returns when there is input, or false when the Poller has been closed.
+// wait returns when there is input, when something is to be done, or false when the Poller has been closed.
 func (p *Poller) wait() bool {
+	p.mu.Lock()
+	if len(p.todo) > 0 {
+		p.mu.Unlock()
+		return true
+	}
+	p.gate.SetReadDeadline(p.swept.Add(sweepEvery)) // kick moves it
+	p.mu.Unlock()
 	armed := false
 	err := p.raw.Read(func(fd uintptr) bool {
 		if !armed {
@@ -152,26 +230,87 @@ func (p *Poller) wait() bool {
 		n, _, _ := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, fd, uintptr(unsafe.Pointer(&ev)), 1, 0, 0, 0)
 		return int(n) > 0
 	})
-	return err == nil
+	return err == nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
-// sweep wakes the readers whose deadline has passed.
-func (p *Poller) sweep() {
-	t := time.NewTicker(sweepEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-p.done:
-			return
-		case now := <-t.C:
-			p.mu.Lock()
-			for _, c := range p.byFD {
-				if d := c.deadline.Load(); d != 0 && d <= now.UnixNano() {
-					c.wake()
-				}
-			}
-			p.mu.Unlock()
+// rouse lets whoever serves c look at it although there is no input. p.mu is held.
+func (p *Poller) rouse(c *conn) {
+	if !c.inLine {
+		c.wake()
+		return
+	}
+	p.todo = append(p.todo, c)
+	p.gate.SetReadDeadline(time.Unix(1, 0)) // wait returns
+}
+
+// sweep rouses the connections whose deadline has passed.
+func (p *Poller) sweep(now time.Time) {
+	p.swept = now
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.byFD {
+		if d := c.deadline.Load(); d != 0 && d <= now.UnixNano() {
+			p.rouse(c)
 		}
+	}
+}
+
+// Run calls f, which reads nc and returns when it is done with it, and returns when f does. While f has said so with InLine,
+// the Poller's goroutine runs it whenever there is input, and for the rest of the time a goroutine of its own: f is a
+// coroutine that goes from one to the other.
+func Run(nc net.Conn, f func()) {
+	c, ok := nc.(*conn)
+	if !ok {
+		f()
+		return
+	}
+	next, stop := iter.Pull(func(yield func(struct{}) bool) {
+		c.yield = yield
+		f()
+	})
+	defer stop()
+	c.next, c.back = next, make(chan bool)
+	for {
+		c.polled = false
+		if _, more := next(); !more {
+			return
+		}
+		switch {
+		case c.wants != input:
+		case !c.wantsInLine:
+			<-c.ready
+		case c.p.adopt(c):
+			if more := <-c.back; !more {
+				return
+			}
+		}
+	}
+}
+
+// adopt takes c to be served in line, and says false if there was input meanwhile.
+func (p *Poller) adopt(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-c.ready:
+		return false
+	default:
+		c.inLine = true
+		return true
+	}
+}
+
+// InLine says whether what follows may be run by the Poller's goroutine, between reads of other connections: it must not
+// block, and a Write that would fails. The function that Run has been given calls it. Without Run or without a Poller it
+// does nothing.
+func InLine(nc net.Conn, on bool) {
+	c, ok := nc.(*conn)
+	if !ok || c.yield == nil {
+		return
+	}
+	if c.wantsInLine = on; !on && c.polled {
+		c.wants = owner
+		c.yield(struct{}{})
 	}
 }
 
@@ -195,7 +334,7 @@ func (p *Poller) Wrap(c net.Conn) net.Conn {
 	}
 	fd := int(n)
 	syscall.SetNonblock(fd, true)
-	w := &conn{p: p, fd: fd, local: c.LocalAddr(), remote: c.RemoteAddr(), ready: make(chan struct{}, 1)}
+	w := &conn{p: p, fd: fd, local: c.LocalAddr(), remote: c.RemoteAddr(), ready: make(chan struct{}, 1), turn: turnSize}
 	p.mu.Lock()
 	p.byFD[int32(fd)] = w
 	p.mu.Unlock()
@@ -225,6 +364,35 @@ type conn struct {
 	fd int          // -1: closed; protected by mu
 
 	drained bool // the last read took all there was: the next input comes with a wake-up. The reader's.
+
+	// Of a connection under Run. Who runs the coroutine owns them; it is handed over under p.mu and by way of back.
+	next        func() (struct{}, bool)
+	yield       func(struct{}) bool
+	wants       wish // why the coroutine has yielded
+	wantsInLine bool
+	polled      bool      // the Poller runs it
+	turn        int       // bytes that it may still read before others have their turn
+	back        chan bool // the Poller has no more to do with it; false: it has ended
+	inLine      bool      // protected by p.mu
+}
+
+// A wish is what a coroutine waits for.
+type wish int
+
+const (
+	input wish = iota
+	turn       // the others to have theirs
+	owner      // its own goroutine
+)
+
+// pause waits for input, or for whatever else there is reason to look at.
+func (c *conn) pause() {
+	if c.yield == nil {
+		<-c.ready
+		return
+	}
+	c.wants = input
+	c.yield(struct{}{})
 }
 
 func (c *conn) wake() {
@@ -275,8 +443,12 @@ func (c *conn) Read(b []byte) (int, error) {
 		return 0, nil
 	}
 	for {
+		if c.polled && !c.drained && c.turn <= 0 {
+			c.wants = turn
+			c.yield(struct{}{})
+		}
 		if c.drained {
-			<-c.ready
+			c.pause()
 			c.drained = false
 			if passed(&c.deadline) {
 				return 0, c.fail("read", os.ErrDeadlineExceeded)
@@ -297,12 +469,13 @@ func (c *conn) Read(b []byte) (int, error) {
 			// With edge-triggered readiness, a read that did not fill its buffer has taken everything: whatever comes next
 			// makes another event (epoll(7)).
 			c.drained = n < len(b) && !c.over.Load()
+			c.turn -= n
 			return n, nil
 		}
 	}
 }
 
-// writePause is how long a Write waits for room. Only replies are written, which fit.
+// writePause is how long a Write waits for room, when it may. Only replies are written, which fit.
 const writePause = 5 * time.Millisecond
 
 // Write writes all of b.
@@ -313,7 +486,7 @@ func (c *conn) Write(b []byte) (int, error) {
 		sum += n
 		b = b[n:]
 		switch {
-		case err == errAgain && passed(&c.writeBy):
+		case err == errAgain && (c.polled || passed(&c.writeBy)):
 			return sum, c.fail("write", os.ErrDeadlineExceeded)
 		case err == errAgain:
 			time.Sleep(writePause)
@@ -384,9 +557,9 @@ func (c *conn) Close() error {
 		return net.ErrClosed
 	}
 	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
 	delete(c.p.byFD, int32(fd)) // before the number can be another's
-	c.p.mu.Unlock()
 	err := syscall.Close(fd)
-	c.wake()
+	c.p.rouse(c)
 	return err
 }

@@ -1,3 +1,5 @@
+//go:build linux
+
 package poll
 
 import (
@@ -59,7 +61,7 @@ func TestEverythingArrives(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if n := len(p.byFD); n != 0 {
+	if n := p.Len(); n != 0 {
 		t.Errorf("%d connections are still watched", n)
 	}
 }

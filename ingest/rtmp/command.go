@@ -6,6 +6,7 @@ import (
 
 	"headwater/ingest"
 	"headwater/ingest/amf0"
+	"headwater/ingest/poll"
 	"headwater/segmenter/media"
 )
 
@@ -196,6 +197,7 @@ func (c *conn) publish(q *request) error {
 		})
 	}
 	c.status(q.stream, "status", "NetStream.Publish.Start", "Started publishing stream.")
+	poll.InLine(c.nc, true) // what media is does not block
 	return nil
 }
 
@@ -266,6 +268,7 @@ func (c *conn) end(first func()) error {
 
 // unpublish closes the publication's Writer.
 func (c *conn) unpublish(reason error) error {
+	poll.InLine(c.nc, false)
 	w := c.pub.w
 	c.pub = nil
 	return w.Close(reason)

@@ -14,10 +14,11 @@ import (
 	"time"
 
 	"headwater/ingest"
+	"headwater/ingest/poll"
 	"headwater/segmenter/media"
 )
 
-// A conn is one connection. All of it belongs to the goroutine in serve, except kick.
+// A conn is one connection. All of it belongs to serve, wherever that is run (see package poll), except kick.
 type conn struct {
 	chunkReader // reads by way of Read
 
@@ -94,6 +95,7 @@ func (c *conn) kick(reason error) {
 // serve serves the connection, closes it, and says in the log how it ended.
 func (c *conn) serve() {
 	err := guard(c.run)
+	poll.InLine(c.nc, false)
 	if cause := context.Cause(c.ctx); cause != nil {
 		err = cause
 	}

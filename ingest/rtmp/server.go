@@ -2,7 +2,8 @@
 // takes publications and nothing else: play requests, RTMPE and RTMPT are refused with their reason. RTMPS is this server
 // on a TLS listener.
 //
-// One goroutine serves a connection, and calls the publication's Writer.
+// One function serves a connection, and calls the publication's Writer. While it publishes, package poll runs it beside the
+// others', so a Writer must not block.
 package rtmp
 
 import (
@@ -122,7 +123,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer cancel()
 	wrap := func(nc net.Conn) net.Conn { return nc }
 	if s.PollInterval >= 0 {
-		p := &poll.Poller{Interval: s.PollInterval}
+		p := &poll.Pool{Interval: s.PollInterval}
 		defer p.Close() // after the last connection
 		wrap = p.Wrap
 	}
@@ -175,7 +176,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer c.cancel(nil)
 	defer context.AfterFunc(ctx, func() { c.kick(ErrStopping) })()
-	c.serve()
+	poll.Run(nc, c.serve)
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
