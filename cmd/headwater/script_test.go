@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"io"
 	"net"
@@ -87,12 +86,6 @@ func stallCommand(ts *testscript.TestScript, neg bool, args []string) {
 	nc, err := net.Dial("tcp", args[0])
 	ts.Check(err)
 	ts.Defer(func() { nc.Close() })
-	// A whole request first: when it is answered, the connection has been accepted.
-	_, err = io.WriteString(nc, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
-	ts.Check(err)
-	resp, err := http.ReadResponse(bufio.NewReader(nc), &http.Request{Method: http.MethodHead})
-	ts.Check(err)
-	resp.Body.Close()
 	_, err = io.WriteString(nc, "GET / HTTP/1.1\r\nHost:")
 	ts.Check(err)
 }
