@@ -7,6 +7,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +25,8 @@ const DefaultTakeoverWait = 2 * time.Second
 // A Gate is a Publisher that stands before another: it checks names and keys, and lets one publication at a time have a
 // name, whatever protocols they come by. Its fields must not change once it is in use.
 type Gate struct {
-	// Target opens a publication that has been let through. name is valid; the name is free until the Writer is closed.
+	// Target opens a publication that has been let through: name is the stream's, req.Rendition which of its renditions is
+	// published, and both are valid. Nobody else has the two until the Writer is closed.
 	Target func(ctx context.Context, name string, req Request) (Writer, error)
 
 	// Keys may publish under any name, KeyByName (by "<app>/<name>") under that name. When both are empty everybody may
@@ -35,6 +37,12 @@ type Gate struct {
 	// Reserved are application names that may not be published to, because their paths serve something else.
 	Reserved []string
 
+	// Suffix finds, at the end of a publication's name, which rendition it is: what it matches, but for separators at its
+	// beginning (one of "_-.~"), is cut off the name. nil: only Request.Rendition says. Renditions, by the "<app>/<name>" that
+	// is published, comes before both.
+	Suffix     *regexp.Regexp
+	Renditions map[string]Rendition
+
 	// Takeover lets a second publication kick the first one out and replace it; otherwise it is refused with ErrInUse. The
 	// new Writer is opened after the old one's Close has returned. If that takes longer than TakeoverWait (0 is
 	// DefaultTakeoverWait) the newcomer is refused after all.
@@ -42,7 +50,7 @@ type Gate struct {
 	TakeoverWait time.Duration
 
 	mu   sync.Mutex
-	live map[string]*admission // by name; protected by mu
+	live map[Rendition]*admission // protected by mu
 
 	keysOnce  sync.Once
 	keyHashes [][sha256.Size]byte          // of Keys; immutable after keysOnce
@@ -50,6 +58,10 @@ type Gate struct {
 
 	stats struct{ admitted, takeovers, badName, denied, inUse, failed atomic.Int64 }
 }
+
+// A Rendition is one publication's place: a stream, "<app>/<name>", and which of its renditions; "" is the only one or the
+// source.
+type Rendition struct{ Stream, Name string }
 
 // GateStats are counts since the Gate was made.
 type GateStats struct {
@@ -116,7 +128,11 @@ func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 	if !g.allowed(req.Name, req.Key) {
 		return nil, ErrDenied
 	}
-	a, err := g.admit(ctx, req)
+	place, err := g.place(req)
+	if err != nil {
+		return nil, err
+	}
+	a, err := g.admit(ctx, place, req)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +142,8 @@ func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 			a.free()
 		}
 	}()
-	w, err := g.Target(ctx, req.Name, req)
+	req.Rendition = place.Name
+	w, err := g.Target(ctx, place.Stream, req)
 	if err != nil {
 		return nil, err
 	}
@@ -134,11 +151,44 @@ func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 	return gateWriter{w, a.free}, nil
 }
 
-// admit takes hold of the request's name.
-func (g *Gate) admit(ctx context.Context, req Request) (*admission, error) {
+// MaxRendition is the longest name of a rendition in bytes.
+const MaxRendition = 32
+
+// CheckRendition says whether a name can be a rendition's: letters, digits and dashes. Its errors wrap ErrBadName.
+func CheckRendition(name string) error {
+	if len(name) > MaxRendition {
+		return fmt.Errorf("%w: its rendition has %d bytes, more than %d", ErrBadName, len(name), MaxRendition)
+	}
+	for _, b := range []byte(name) {
+		if b != '-' && (b < '0' || b > '9') && (b|0x20 < 'a' || b|0x20 > 'z') {
+			return fmt.Errorf("%w: its rendition holds something other than letters, digits and dashes", ErrBadName)
+		}
+	}
+	return nil
+}
+
+// place finds the stream and the rendition that a request is for.
+func (g *Gate) place(req Request) (Rendition, error) {
+	if p, ok := g.Renditions[req.Name]; ok {
+		return p, nil
+	}
+	p := Rendition{req.Name, req.Rendition}
+	if p.Name == "" && g.Suffix != nil {
+		app, name, _ := strings.Cut(req.Name, "/")
+		for _, at := range g.Suffix.FindAllStringIndex(name, -1) {
+			if rung := strings.TrimLeft(name[at[0]:], "_-.~"); at[0] > 0 && at[1] == len(name) && rung != "" {
+				p = Rendition{app + "/" + name[:at[0]], rung}
+			}
+		}
+	}
+	return p, CheckRendition(p.Name)
+}
+
+// admit takes hold of a place for the request.
+func (g *Gate) admit(ctx context.Context, place Rendition, req Request) (*admission, error) {
 	var timeout <-chan time.Time
 	for {
-		old, mine := g.take(req)
+		old, mine := g.take(place, req.Kick)
 		if mine != nil {
 			if timeout != nil {
 				g.stats.takeovers.Add(1)
@@ -166,24 +216,24 @@ func (g *Gate) admit(ctx context.Context, req Request) (*admission, error) {
 	}
 }
 
-// take makes the name the request's own if it is free, and returns who has it otherwise.
-func (g *Gate) take(req Request) (old, mine *admission) {
+// take makes the place the caller's own if it is free, and returns who has it otherwise.
+func (g *Gate) take(place Rendition, kick func(error)) (old, mine *admission) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if old := g.live[req.Name]; old != nil {
+	if old := g.live[place]; old != nil {
 		return old, nil
 	}
-	a := &admission{kick: req.Kick, done: make(chan struct{})}
+	a := &admission{kick: kick, done: make(chan struct{})}
 	a.free = sync.OnceFunc(func() {
 		g.mu.Lock()
-		delete(g.live, req.Name)
+		delete(g.live, place)
 		g.mu.Unlock()
 		close(a.done)
 	})
 	if g.live == nil {
-		g.live = map[string]*admission{}
+		g.live = map[Rendition]*admission{}
 	}
-	g.live[req.Name] = a
+	g.live[place] = a
 	return nil, a
 }
 

@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -325,4 +326,45 @@ func TestGateCountsTakeovers(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+}
+
+// Several publications make one stream: by the end of their names, by what they ask for, or by a list.
+func TestGateRenditions(t *testing.T) {
+	var got Rendition
+	g := &Gate{
+		Suffix:     regexp.MustCompile("_[0-9]+p[0-9]*"),
+		Renditions: map[string]Rendition{"live/hd": {"live/cam", "1080p"}, "live/odd_480p": {"live/odd_480p", ""}},
+		Target: func(_ context.Context, name string, req Request) (Writer, error) {
+			got = Rendition{name, req.Rendition}
+			return newSink(t.Context(), name, req)
+		},
+	}
+	for _, c := range []struct {
+		name, rendition string
+		want            Rendition
+		err             error
+	}{
+		{"live/cam", "", Rendition{"live/cam", ""}, nil},
+		{"live/cam_720p", "", Rendition{"live/cam", "720p"}, nil},
+		{"live/cam_720p60", "", Rendition{"live/cam", "720p60"}, nil},
+		{"live/cam_b_720p", "", Rendition{"live/cam_b", "720p"}, nil},
+		{"live/cam_720p_b", "", Rendition{"live/cam_720p_b", ""}, nil},
+		{"live/_720p", "", Rendition{"live/_720p", ""}, nil},
+		{"live/cam2", "360p", Rendition{"live/cam2", "360p"}, nil},
+		{"live/hd", "", Rendition{"live/cam", "1080p"}, nil},
+		{"live/odd_480p", "", Rendition{"live/odd_480p", ""}, nil},
+		{"live/hd", "", Rendition{}, ErrInUse},
+		{"live/cam", "1080p", Rendition{}, ErrInUse},
+		{"live/cam", "a/b", Rendition{}, ErrBadName},
+		{"live/cam", strings.Repeat("a", MaxRendition+1), Rendition{}, ErrBadName},
+	} {
+		got = Rendition{}
+		_, err := g.Publish(t.Context(), Request{Name: c.name, Rendition: c.rendition})
+		if got != c.want || !errors.Is(err, c.err) {
+			t.Errorf("%s %s: %v, %v; want %v, %v", c.name, c.rendition, got, err, c.want, c.err)
+		}
+	}
+	if n := g.Stats().Live; n != 9 {
+		t.Errorf("%d live", n)
+	}
 }

@@ -13,8 +13,11 @@ import (
 type Request struct {
 	Protocol string // "rtmp"
 	Name     string // "<app>/<name>", slashes trimmed, not yet validated
-	Key      string // the publish key as the encoder sent it; "" is none. Never logged.
-	Remote   string // the peer's address, for logs
+	// Rendition is which of the stream's renditions is published, "720p", for a stream that several publications feed; "" is
+	// the only one or the source. As it comes from an encoder, it has not been validated.
+	Rendition string
+	Key       string // the publish key as the encoder sent it; "" is none. Never logged.
+	Remote    string // the peer's address, for logs
 
 	// Kick ends the connection from outside, by any goroutine, any number of times: a takeover uses it on a half-open
 	// connection that will never write again. It does not wait.

@@ -16,9 +16,9 @@ const slackOverTarget = 450 * time.Millisecond
 // cutAtKey says whether the key frame presented at pts begins a segment. It ends one that has lasted three quarters of the
 // target, or half of it if the next key frame would come too late.
 func (p *Publication) cutAtKey(l *lane, pts int64) (bool, error) {
-	e := pts - l.rend.open.Start
+	e := pts - l.start
 	key := pts - p.lastKey
-	target, most := l.ticks(int64(p.limit)), l.ticks(int64(p.limit+p.slack))
+	target, most := l.ticks(int64(p.run.limit())), l.ticks(int64(p.longest()))
 	if key > most && p.run.Config.LongGOP == Refuse {
 		return false, p.refuse(l, key)
 	}
@@ -30,103 +30,102 @@ func (p *Publication) cutAtKey(l *lane, pts int64) (bool, error) {
 
 func (p *Publication) refuse(l *lane, gop int64) error {
 	return &media.UnsupportedError{
-		What: fmt.Sprintf("going %.3g s without a key frame at a segment target of %v", float64(gop)/float64(l.scale), p.limit),
-		Hint: fmt.Sprintf("set the encoder's keyframe interval to %.3g s", p.limit.Seconds()),
+		What: fmt.Sprintf("going %.3g s without a key frame at a segment target of %v", float64(gop)/float64(l.scale), p.run.limit()),
+		Hint: fmt.Sprintf("set the encoder's keyframe interval to %.3g s", p.run.limit().Seconds()),
 	}
 }
 
 // settling says whether the target duration may still be chosen: nobody has seen it.
 func (p *Publication) settling() bool {
-	return p.run.msn == p.run.FirstMSN && p.run.Config.LongGOP == Stretch && !p.run.IsReady()
+	r := p.run
+	return r.last.Load() == r.FirstMSN && r.Config.LongGOP == Stretch && !r.IsReady()
+}
+
+// longest is how long a video segment may last at the target duration as it is.
+func (p *Publication) longest() time.Duration {
+	return p.run.limit() + time.Duration(p.run.slack.Load())
 }
 
 // most is how long a segment of the leader may last.
 func (p *Publication) most() time.Duration {
 	if p.settling() {
-		return MaxTargetDuration + p.slack
+		return MaxTargetDuration + time.Duration(p.run.slack.Load())
 	}
-	return p.limit + p.slack
+	return p.longest()
 }
 
-// holdsMedia says whether the leader's open segment has a sample.
-func (p *Publication) holdsMedia(l *lane) bool {
-	return len(l.cut.rows) > 0 || len(l.rend.open.Parts) > 0
-}
+// holdsMedia says whether the lane's open segment has a sample.
+func (l *lane) holdsMedia() bool { return len(l.cut.rows) > 0 || l.index > 0 }
 
 // overflows says whether a segment has to end before the frame at dts, which is not a key frame, because the next key frame
 // comes too late: where it divides the cadence evenly, or when the segment can hold no more.
 func (p *Publication) overflows(l *lane, dts int64) bool {
 	frame := l.cut.pace.nominal
-	e := l.cut.d - l.rend.open.Start
+	e := l.cut.d - l.start
 	limit := l.ticks(int64(p.most()))
 	if e+frame > limit {
 		return true
 	}
 	if p.cadence <= limit || p.settling() {
-		return p.run.Config.LongGOP == CutGOP && p.cadence == 0 && e+frame > l.ticks(int64(p.limit))+frame/2
+		return p.run.Config.LongGOP == CutGOP && p.cadence == 0 && e+frame > l.ticks(int64(p.run.limit()))+frame/2
 	}
 	n := (p.cadence + limit - 1) / limit
 	step := p.cadence / n
 	// The next point of the grid that the last key frame began.
 	since := l.cut.d - p.lastKey
 	near := (since + step/2) / step * step
-	return near > 0 && near < p.cadence-step/2 && since >= near-frame/2 && since < near+frame && 2*e >= l.ticks(int64(p.limit))
+	return near > 0 && near < p.cadence-step/2 && since >= near-frame/2 && since < near+frame && 2*e >= l.ticks(int64(p.run.limit()))
 }
 
-// cut ends the leader's segment at a time in its ticks, and begins the next one there, in all renditions.
-func (p *Publication) cut(l *lane, at, arrived int64) {
+// cut ends the leading lane's segment at a time in its ticks, and begins the next one there, in all renditions. It says false
+// when another publication has taken the lead.
+func (p *Publication) cut(l *lane, at int64, loose bool, arrived int64) bool {
 	run := p.run
-	if run.msn == run.FirstMSN && !run.IsReady() {
-		lasted := time.Duration(l.nanos(at - l.rend.open.Start))
-		if lasted > p.limit+p.slack {
-			p.limit = min(time.Duration(wholeSeconds(lasted+500*time.Millisecond-p.slack))*time.Second, MaxTargetDuration)
-			run.target.Store(int64(p.limit / time.Second))
+	if p.settling() {
+		slack := time.Duration(run.slack.Load())
+		if lasted := time.Duration(l.nanos(at - l.start)); lasted > p.longest() {
+			run.target.Store(int64(min(time.Duration(wholeSeconds(lasted+500*time.Millisecond-slack))*time.Second, MaxTargetDuration) / time.Second))
 		}
 	}
-	run.msn++
-	p.cur = boundary{msn: run.msn, time: l.nanos(at), discSeq: run.discs}
-	s := l.start(p.cur, at, l.cut.d)
-	for _, f := range p.lanes {
-		if f != l {
-			f.queue = append(f.queue, p.cur)
-		}
+	b, ok := run.announce(p, boundary{time: l.nanos(at), loose: loose, arrived: arrived})
+	if !ok {
+		return false
 	}
-	l.complete(at, &s)
-	for _, f := range p.lanes {
-		if f != l {
-			f.fill(arrived)
-		}
-	}
-	p.report(false)
+	l.pulled = b.msn
+	l.enter(b, at, l.cut.d)
+	p.adopt()
+	p.report(b.disc)
+	return true
 }
 
 // leadAudio begins segments when audio leads: at the first frame from every multiple of the target on.
 func (p *Publication) leadAudio(t int64) {
 	l := p.leader
-	if len(l.queue) > 0 {
+	l.pull()
+	if len(l.queue) > 0 || !p.run.leads(p) {
 		return
 	}
-	target := p.limit
-	n := (l.nanos(t) - p.began + int64(time.Millisecond)) / int64(target)
-	last := (p.cur.time - p.began + int64(time.Millisecond)) / int64(target)
-	if n <= last {
+	n := p.slot(l.nanos(t))
+	if n <= p.slots {
 		return
 	}
-	p.run.msn++
-	p.cur = boundary{msn: p.run.msn, time: l.nanos(t), discSeq: p.run.discs}
-	for _, f := range p.lanes {
-		f.queue = append(f.queue, p.cur)
-		if f != l {
-			f.fill(p.arrived)
-		}
+	p.slots = n
+	b, ok := p.run.announce(p, boundary{time: l.nanos(t), loose: true, arrived: p.arrived})
+	if !ok {
+		return
 	}
-	p.report(false)
+	p.report(b.disc)
+}
+
+// slot counts multiples of the target since the publication began.
+func (p *Publication) slot(t int64) int64 {
+	return (t - p.began + int64(time.Millisecond)) / int64(p.run.limit())
 }
 
 // report brings the stream's status up to date, once a segment.
 func (p *Publication) report(disc bool) {
 	l := p.leader
-	p.advice[0], p.advice[1] = "", ""
+	p.advice = [2]string{}
 	target := p.run.Config.TargetDuration
 	if l.cut != nil && l.nanos(p.cadence) > int64(target+slackOverTarget) {
 		p.advice[0] = fmt.Sprintf("keyframes every %.3g s, but the segment target is %.3g s: set the encoder's keyframe interval to %.3g s",
@@ -135,11 +134,12 @@ func (p *Publication) report(disc bool) {
 	if pt := p.run.Config.PartTarget; pt > 0 && l.cut != nil && l.cut.pace.nominal > 0 {
 		frame := l.nanos(l.cut.pace.nominal)
 		ms := int64(time.Millisecond)
-		if n := (int64(pt) + 2*ms) / frame; n == 0 || n*frame*100 < int64(pt)*85 {
+		if n := (int64(pt) + 2*ms) / max(frame, 1); n == 0 || n*frame*100 < int64(pt)*85 {
 			fits := (max(n+1, 1)*frame + ms - 1) / ms
 			p.advice[1] = fmt.Sprintf("frames of %.1f ms fill a part target of %v badly: a part target of %d ms works",
 				float64(frame)/1e6, pt, fits)
 		}
 	}
-	p.stream.report(p, time.Duration(l.nanos(p.cadence)), disc)
+	p.stream.report(p, disc)
+	p.tell()
 }

@@ -49,7 +49,7 @@ type feed struct {
 func newFeed(t testing.TB, o *Origin, name string, fps float64, gop int) *feed {
 	t.Helper()
 	wall := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	pub, err := o.Open(name, wall)
+	pub, err := o.Open(name, "", wall)
 	if err != nil {
 		t.Fatal(err)
 	}

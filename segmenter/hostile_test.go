@@ -198,7 +198,7 @@ func TestLimits(t *testing.T) {
 	if !errors.Is(err, errFull) {
 		t.Error(err)
 	}
-	if _, err := o.Open("live/b", time.Now()); !errors.Is(err, errFull) {
+	if _, err := o.Open("live/b", "", time.Now()); !errors.Is(err, errFull) {
 		t.Error(err)
 	}
 	f.pub.Close(err)
@@ -211,7 +211,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%d bytes are counted as kept when nothing is", n)
 	}
 	for i := range 4 {
-		_, err := o.Open(fmt.Sprintf("live/%d", i), now)
+		_, err := o.Open(fmt.Sprintf("live/%d", i), "", now)
 		if (err != nil) != (i == 3) {
 			t.Errorf("stream %d: %v", i, err)
 		}

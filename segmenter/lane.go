@@ -6,14 +6,6 @@ import (
 	"headwater/segmenter/media"
 )
 
-// A boundary is where a segment begins in all renditions: at the first frame from time on, in those that do not lead.
-type boundary struct {
-	msn     uint64
-	time    int64 // presentation time on the run's timeline, ns
-	disc    bool
-	discSeq uint64
-}
-
 // A lane leads one track of a publication into its rendition.
 type lane struct {
 	pub   *Publication
@@ -23,17 +15,27 @@ type lane struct {
 	in    uint32 // the input track's timescale
 	off   int64  // from the input's times to the run's timeline, ticks
 
-	// Video, which leads.
+	queue  []boundary // segments that have begun and that this lane has not reached
+	pulled uint64     // the number of the latest one that it knows
+	floor  int64      // where another's media ends in the rendition, ticks
+
+	// The open segment.
+	open  bool
+	msn   uint64
+	index int   // parts that it has
+	tail  int64 // where they end; meaningful with index > 0
+	start int64 // where it begins
+
+	// Video.
 	cut     *cutter
 	reorder int64 // composition offset of the first key frame: added to every decode time, so that no edit list is needed
 	strays  int   // samples in a row that are far off
+	latest  int64 // decode time of the latest sample that was taken
+	taken   bool  // there is one
+	held    hold  // samples from a key frame on that has yet to be decided
 
 	// Audio.
-	grid   *grid
-	open   bool       // the rendition has an open segment
-	joined bool       // a segment of this continuity run is complete
-	end    int64      // where it ended
-	queue  []boundary // segments that the leader has begun and this lane has not
+	grid *grid
 }
 
 func (l *lane) ticks(ns int64) int64 { return media.Rescale(ns, media.Second, l.scale) }
@@ -78,10 +80,127 @@ func sameConfig(a, b *media.Track) bool {
 	return a.Timescale == b.Timescale && a.ID == b.ID && a.Codec.Type == b.Codec.Type && string(a.Codec.Config) == string(b.Codec.Config)
 }
 
-func (l *lane) start(b boundary, t, nextPart int64) Start {
-	return Start{
-		MSN: b.msn, Time: t, NextPart: nextPart, ProgramTime: l.rend.Run.Epoch + l.nanos(t),
+// pull takes note of the boundaries that have been announced.
+func (l *lane) pull() {
+	run := l.rend.Run
+	if run.last.Load() == l.pulled {
+		return
+	}
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	l.queue = run.since(l.queue, l.pulled)
+	l.pulled = run.last.Load()
+	if l.rend.owner != l {
+		l.floor = l.rend.tail
+	}
+}
+
+// enter begins b's segment at time from, with a part that decodes at next, and ends the one before it there. It says false
+// when the segment is not to be had: another lane feeds the rendition, the segment has passed, or this lane's configuration
+// is not the rendition's and has to wait for a discontinuity, which it asks for.
+func (l *lane) enter(b boundary, from, next int64) bool {
+	ok := l.begin(b, from, next)
+	l.rend.Run.settle()
+	return ok
+}
+
+func (l *lane) begin(b boundary, from, next int64) bool {
+	run := l.rend.Run
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	l.open = false
+	if x, ok := run.find(l.rend.ID); ok && x != l.rend {
+		if x.open.Init.Track.Timescale != l.scale {
+			return false
+		}
+		l.rend = x // another publication was quicker
+	}
+	r := l.rend
+	if r.owner != nil && r.owner != l || l.pub.gen != run.gen.Load() {
+		return false
+	}
+	begun := r.window.Load() != nil
+	if begun && r.open.Init.Hash != l.init.Hash && !b.disc {
+		run.due = true
+		return false
+	}
+	s := Start{
+		MSN: b.msn, Time: from, NextPart: next, ProgramTime: run.Epoch + l.nanos(from),
 		Discontinuity: b.disc, DiscSeq: b.discSeq, Init: l.init,
+	}
+	switch {
+	case run.ended:
+	case !begun:
+		if len(*run.renditions.Load()) >= MaxRenditions {
+			return false
+		}
+		run.add(r)
+		r.begin(s)
+		r.publish()
+	case r.running && r.open.MSN == b.msn && len(r.open.Parts) == 0:
+		if !b.disc { // the one before it ends where the gap would have begun
+			s.Time, s.ProgramTime = r.open.Start, r.open.Time
+		}
+		r.begin(s)
+		r.publish()
+	case r.running && r.open.MSN+1 == b.msn && r.owner == l:
+		r.cut(from, &s)
+		r.publish()
+	default:
+		return false
+	}
+	r.owner = l
+	l.open, l.msn, l.index, l.start = true, b.msn, 0, s.Time
+	return true
+}
+
+// MaxRenditions is how many one run presents at most.
+const MaxRenditions = 32
+
+// leave gives the rendition up: from the latest boundary on it is a gap until some lane begins a segment.
+func (l *lane) leave() {
+	run := l.rend.Run
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	run.vacant(l)
+}
+
+// pass leaves b's segment without media. The lane goes on to wait for a later one.
+func (l *lane) pass(b boundary) {
+	r, run := l.rend, l.rend.Run
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	if r.owner != l || run.ended {
+		return
+	}
+	run.advance(r, b.msn)
+	l.open = r.open.MSN == b.msn
+	l.msn, l.index, l.start = r.open.MSN, 0, r.open.Start
+}
+
+// publish appends a part to the rendition.
+func (l *lane) publish(p *Part, payload []byte) {
+	stats := &l.rend.stats
+	if l.open {
+		p.MSN, p.Index = l.msn, l.index
+		l.rend.store(p, l.init.Track.ID, payload)
+		l.open = l.rend.attach(l, p)
+	}
+	if !l.open { // too late: the segment is a gap by now
+		stats.dropped.Add(uint64(len(p.Samples)))
+		return
+	}
+	l.index++
+	l.tail = p.end()
+	stats.samples.Add(uint64(len(p.Samples)))
+	stats.bytes.Add(uint64(len(payload)))
+	if stats.retained.Load() > maxRetained {
+		l.pub.err = media.Formatf(l.rend.ID, "takes more than %d MiB to keep", maxRetained>>20)
+	} else if l.pub.stream.origin.full() {
+		l.pub.err = errFull
+	}
+	if f := l.pub.stream.origin.OnPart; f != nil {
+		f(l.rend, p)
 	}
 }
 
@@ -94,33 +213,17 @@ func (l *lane) resync(arrived int64) {
 	l.grid.reset()
 }
 
-// publish appends a part to the rendition.
-func (l *lane) publish(p *Part, payload []byte) {
-	l.rend.stats.samples.Add(uint64(len(p.Samples)))
-	l.rend.stats.bytes.Add(uint64(len(payload)))
-	l.rend.Append(p, payload)
-	if l.rend.stats.retained.Load() > maxRetained {
-		l.pub.err = media.Formatf(l.rend.ID, "takes more than %d MiB to keep", maxRetained>>20)
-	} else if l.pub.stream.origin.full() {
-		l.pub.err = errFull
+// follow puts the frames that wait into parts and segments, as far as the leader has decided where those begin.
+func (l *lane) follow(arrived int64) {
+	g, run := l.grid, l.rend.Run
+	limit := int64(math.MaxInt64)
+	if l.pub.leader != l || !run.leads(l.pub) {
+		limit = l.ticks(run.decided.Load())
 	}
-	if f := l.pub.stream.origin.OnPart; f != nil {
-		f(l.rend, p)
-	}
+	l.followTo(limit, g, arrived)
 }
 
-// complete cuts the rendition and notes how far the run has come.
-func (l *lane) complete(end int64, next *Start) {
-	l.rend.Cut(end, next)
-	l.open, l.end, l.joined = next != nil, end, true
-	run := l.rend.Run
-	run.edge = max(run.edge, l.nanos(end))
-	run.settle()
-}
-
-// follow puts the frames that wait into parts and segments, as far as the leader's progress, in ticks, allows.
-func (l *lane) follow(limit int64, arrived int64) {
-	g := l.grid
+func (l *lane) followTo(limit int64, g *grid, arrived int64) {
 	for {
 		t, ok := g.next()
 		if !ok {
@@ -129,19 +232,25 @@ func (l *lane) follow(limit int64, arrived int64) {
 		if l.pub.leader == l {
 			l.pub.leadAudio(t)
 		}
+		l.pull()
 		if len(l.queue) > 0 && t >= l.ticks(l.queue[0].time) {
-			l.cross(t, arrived)
-			continue
-		}
-		if !l.open {
-			if len(l.queue) == 0 || t >= limit {
-				return
+			if !l.open && t < l.floor {
+				g.skip() // another publication's audio goes as far as this
+				continue
 			}
-			g.skip() // before the first segment begins
+			l.cross(t, arrived)
 			continue
 		}
 		if t >= limit {
 			return
+		}
+		if !l.open {
+			if g.in > 0 {
+				l.publish(g.take(arrived)) // dropped
+				continue
+			}
+			g.skip() // before the first segment begins, or after the rendition was lost
+			continue
 		}
 		if !g.fits() {
 			l.publish(g.take(arrived))
@@ -160,113 +269,93 @@ func (l *lane) cross(t int64, arrived int64) {
 		l.publish(g.take(arrived))
 	}
 	b := l.queue[0]
-	if len(l.queue) > 1 && t >= l.ticks(l.queue[1].time) {
-		l.skip(b)
+	l.queue = append(l.queue[:0], l.queue[1:]...)
+	if len(l.queue) > 0 && t >= l.ticks(l.queue[0].time) {
+		l.pass(b)
 		return
 	}
-	l.queue = append(l.queue[:0], l.queue[1:]...)
 	from := t
-	if !l.open && l.joined {
-		from = l.end
-	} else if at := l.ticks(b.time); t-at > g.frame && (l.open || l.joined) {
+	if at := l.ticks(b.time); l.open && t-at > g.frame {
 		from = l.mediaEnd(at) // nothing came for a while: the segment begins where the others do, its media later
 	}
-	s := l.start(b, from, t)
-	if l.open {
-		l.complete(from, &s)
-		return
-	}
-	l.rend.Start(s)
-	l.open = true
+	l.enter(b, from, t)
 }
 
 // mediaEnd is where the open segment ends when it ends at about t: where its media ends, if that is within a frame of it. In
 // a playlist every segment begins where the one before it ends, also where media is missing.
 func (l *lane) mediaEnd(t int64) int64 {
-	frame := int64(l.scale) / 20
-	if l.grid != nil {
-		frame = l.grid.frame
+	if l.index > 0 && l.tail > t-l.grid.frame {
+		return l.tail
 	}
-	if end, ok := l.lastEnd(); ok && end > t-frame {
-		return end
-	}
-	return max(t, l.rend.open.Start+1)
+	return max(t, l.start+1)
 }
 
-// lastEnd is where the media of the open segment ends, if it has any.
-func (l *lane) lastEnd() (int64, bool) {
-	n := len(l.rend.open.Parts)
-	if !l.open || n == 0 {
-		return 0, false
-	}
-	p := l.rend.open.Parts[n-1]
-	return p.Time + p.Duration, true
-}
-
-// endOpen ends the open segment, if there is one, at about t.
-func (l *lane) endOpen(t int64) {
-	if l.open {
-		l.complete(l.mediaEnd(t), nil)
-	}
-}
-
-// vacant opens the segment that b begins without any media for it. The one before it has ended.
-func (l *lane) vacant(b boundary) {
-	at := l.ticks(b.time)
-	if l.joined {
-		at = l.end
-	}
-	l.queue = append(l.queue[:0], l.queue[1:]...)
-	l.rend.Start(l.start(b, at, -1))
-	l.open = true
-}
-
-// skip makes a gap of the segment that b begins: no frame falls into it. Another boundary follows b in the queue.
-func (l *lane) skip(b boundary) {
-	l.endOpen(l.ticks(b.time))
-	l.vacant(b)
-	l.endOpen(l.ticks(l.queue[0].time))
-}
-
-// fill makes gaps of the segments that the leader has left behind while nothing came for this lane.
-func (l *lane) fill(arrived int64) {
-	for len(l.queue) > 2 {
-		if l.grid != nil {
-			if l.grid.in > 0 {
-				l.publish(l.grid.take(arrived))
-			}
-			if len(l.grid.rows) == 0 {
-				l.grid.synced = false
-			}
-		}
-		l.skip(l.queue[0])
-	}
-}
-
-// finish ends the lane's open segment at the leader's end: whatever waits is published as far as that, and every segment
-// that the leader began is there.
+// finish publishes what waits of an audio track, as far as a time on the timeline.
 func (l *lane) finish(end int64, arrived int64) {
-	if l.grid != nil {
-		l.follow(l.ticks(end), arrived)
-		if l.grid.in > 0 {
-			l.publish(l.grid.take(arrived))
-		}
-		l.grid.reset()
+	g := l.grid
+	l.followTo(l.ticks(end), g, arrived)
+	if g.in > 0 {
+		l.publish(g.take(arrived))
 	}
-	last := l.ticks(end)
-	for len(l.queue) > 0 {
-		b := l.queue[0]
-		// What lags is missing at the end: the gap begins where the media ends, if it is not too long for a segment then.
-		if e, ok := l.lastEnd(); ok && len(l.queue) == 1 && last > e && last-e <= l.ticks(int64(l.pub.most())) {
-			l.complete(e, nil)
-		} else {
-			l.endOpen(l.ticks(b.time))
-		}
-		l.vacant(b)
-	}
-	if e, ok := l.lastEnd(); ok {
-		l.complete(e, nil) // a discontinuity follows, or nothing
-		return
-	}
-	l.endOpen(last)
+	g.reset()
 }
+
+// A hold keeps samples in order.
+type hold struct {
+	frames []frame
+	data   []byte
+	head   int // frames before this one have been taken
+	from   int // and their data lies before this
+}
+
+// A frame is a video sample on the run's timeline.
+type frame struct {
+	dts, pts int64 // the rendition's ticks
+	sync     bool
+	arrived  int64
+	data     []byte
+	size     int // of data, in a hold
+}
+
+// Bounds on a hold.
+const (
+	maxHoldFrames = 1024
+	maxHoldBytes  = 8 << 20
+)
+
+func (h *hold) empty() bool { return h.head == len(h.frames) }
+
+// add keeps a copy of f. It says false if there is no room.
+func (h *hold) add(f *frame) bool {
+	if h.empty() {
+		h.frames, h.data, h.head, h.from = h.frames[:0], reuse(h.data), 0, 0
+	}
+	if len(h.frames) >= maxHoldFrames || len(h.data)+len(f.data) > maxHoldBytes {
+		if h.head == 0 {
+			return false
+		}
+		h.data = h.data[:copy(h.data, h.data[h.from:])]
+		h.frames = h.frames[:copy(h.frames, h.frames[h.head:])]
+		h.head, h.from = 0, 0
+		return h.add(f)
+	}
+	c := *f
+	c.data, c.size = nil, len(f.data)
+	h.data = append(h.data, f.data...)
+	h.frames = append(h.frames, c)
+	return true
+}
+
+// first returns the oldest frame; its data is good until the next call of add.
+func (h *hold) first() frame {
+	f := h.frames[h.head]
+	f.data = h.data[h.from : h.from+f.size]
+	return f
+}
+
+func (h *hold) drop() {
+	h.from += h.frames[h.head].size
+	h.head++
+}
+
+func (h *hold) clear() { h.head = len(h.frames) }

@@ -75,9 +75,9 @@ func (o *Origin) config(name string) Config {
 	return Config{PartTarget: DefaultPartTarget}
 }
 
-// Open begins a publication on the stream of that name. Whoever calls has made sure that there is no other. An error says
-// that a limit has been reached.
-func (o *Origin) Open(name string, now time.Time) (*Publication, error) {
+// Open begins a publication on the stream of that name, of the given rung: "720p" for one of several, "" for the only one or the
+// source. Whoever calls has made sure that there is no other of that rung. An error says that a limit has been reached.
+func (o *Origin) Open(name, rung string, now time.Time) (*Publication, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.full() {
@@ -92,7 +92,7 @@ func (o *Origin) Open(name string, now time.Time) (*Publication, error) {
 		o.streams.Store(name, s)
 		o.count++
 	}
-	return s.publish(now), nil
+	return s.publish(rung, now), nil
 }
 
 // What has been dropped goes back to the system when a sixteenth of what is kept has come together, and so much at least.

@@ -2,44 +2,74 @@ package segmenter
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
 	"headwater/segmenter/media"
 )
 
-// A Publication receives the samples of one publisher and cuts them into the renditions of its stream's run. Its methods are
+// A Publication receives the samples of one publisher and cuts them into renditions of its stream's run. Its methods are
 // called from one goroutine; together they are what ingest calls a Writer.
 //
-// The first key frame is where its times are laid onto the run's timeline: at 0 in a new run, in one that goes on where the
-// wall clock says, but never before the end of what is there. Video leads: its key frames begin segments, in all renditions.
-// Without video the audio does.
+// The first key frame is where its times are laid onto the run's timeline. If nobody else is there, that is at 0 in a new run,
+// in one that goes on where the wall clock says, but never before the end of what is there; and the publication leads. Video
+// leads: its key frames begin segments, in all renditions. Without video the audio does. Beside a leader, it is laid where its
+// key frames are those of the leader, and takes over the leader's boundaries.
 type Publication struct {
+	Rung string // which of the stream's renditions it feeds, "720p"; "" is the only one or the source
+
 	stream *Stream
+	since  time.Time
 	run    *Run // nil until the first key frame
 
 	tracks []media.Track
 	lanes  []*lane // the leader first
 	of     []*lane // by index of track; nil: not placed
-	leader *lane
-	based  bool // the times are laid onto the timeline
-	change bool // tracks have changed: a discontinuity is due at the next key frame
+	leader *lane   // of this publication's lanes: the video, or audio without video
+	based  bool    // the times are laid onto the timeline
+	gen    uint64  // of the conductor, when that was done
+	change bool    // tracks have changed: a discontinuity is due at the next key frame
 
 	held      []heldSample // audio that came before the first key frame
 	heldBytes int
 
 	began    int64 // where this continuity run began on the timeline, ns
-	cur      boundary
-	lastKey  int64            // presentation time of the last key frame, leader's ticks
-	cadence  int64            // between the last two, leader's ticks; 0 is unknown
-	advice   [2]string        // on key frames, on parts
-	awaiting bool             // a track is announced that has not come
+	lastKey  int64 // presentation time of the last key frame, leader's ticks
+	cadence  int64 // between the last two, leader's ticks; 0 is unknown
+	slots    int64 // target durations since it began, when audio leads
+	keys     []keyTime
+	keysSeen int // key frames since the publication's times were last unknown
+	advice   [2]string
+	awaiting bool             // a track is announced that has not come; protected by run.mu
 	arrived  int64            // of the latest sample
-	limit    time.Duration    // the run's target duration
-	slack    time.Duration    // by how much the leader's segments may exceed it
 	seen     []bool           // by index of track: a sample has come
 	breaks   [maxBreaks]int64 // when it began anew, Unix ns
 	anews    int
 	err      error // why the publication cannot go on
+
+	leadFrom int64 // what others decided before this publication led ends here, ns; written before it becomes the leader
+
+	// Following.
+	by      Evidence
+	hits    uint8       // whether the last eight boundaries were at key frames, the latest in the lowest bit
+	out     bool        // kept out of the ladder: too few were
+	leaning int         // boundaries in a row that were off to one side
+	skew    int64       // of the latest key frame against its boundary, ns
+	lag     int64       // by how much later it arrived, ns
+	inStep  atomic.Bool // the video is cut at the boundaries: it may lead
+	alone   atomic.Bool // it has no video, and is on the timeline
+	// What others may look at: whether there is video, and what is added to the leading lane's times.
+	hasVideo atomic.Bool
+	shift    atomic.Pointer[shift]
+	// interval is the mean time between key frames, ns.
+	interval atomic.Int64
+	input    atomic.Pointer[Input] // for Status
+}
+
+// A shift is what has to be added to times to get those of the run's timeline.
+type shift struct {
+	ticks int64
+	scale uint32
 }
 
 type heldSample struct {
@@ -80,7 +110,7 @@ func (p *Publication) SetTracks(tracks []media.Track) error {
 		}
 		p.await(p.missing() && p.leader.nanos(p.lead())-p.began <= announcedWait)
 	}
-	p.stream.setTracks(p.tracks)
+	p.tell()
 	return nil
 }
 
@@ -94,7 +124,7 @@ func (p *Publication) missing() bool {
 	return false
 }
 
-// lead is how far the leader has come, in its ticks.
+// lead is how far the leading lane has come, in its ticks.
 func (p *Publication) lead() int64 {
 	if p.leader.cut != nil {
 		return p.leader.cut.d
@@ -115,9 +145,8 @@ func (p *Publication) tooOften(arrived int64) error {
 
 // await says whether the run waits for a track that has been announced.
 func (p *Publication) await(waiting bool) {
-	p.awaiting = waiting
 	p.run.mu.Lock()
-	p.run.waiting = waiting
+	p.awaiting = waiting
 	p.run.mu.Unlock()
 	p.run.settle()
 }
@@ -128,13 +157,16 @@ func (p *Publication) WriteSample(track int, s *media.Sample) error {
 		return media.Formatf("sample", "of track %d, which has not been described", track)
 	}
 	p.arrived = s.Arrived
+	if p.based && p.gen != p.run.gen.Load() {
+		p.based = false // the run has come to a halt without this publication
+	}
 	if !p.based {
 		return p.warm(track, s)
 	}
 	l := p.of[track]
 	if l == nil {
 		if !p.arrives(track) {
-			if p.tracks[track].Kind == media.Video && s.Sync {
+			if p.leader.cut == nil && p.tracks[track].Kind == media.Video && s.Sync {
 				return p.anew(track, s) // audio led until now
 			}
 			return nil
@@ -154,22 +186,28 @@ func (p *Publication) WriteSample(track int, s *media.Sample) error {
 }
 
 // arrives takes note of the first sample of a track that has no lane, and says whether it has one now. Audio joins at once
-// while nobody has seen a playlist; whatever comes later waits for the next key frame.
+// while nobody has seen a playlist, and beside others with the next segment; whatever else comes later waits for the next key
+// frame.
 func (p *Publication) arrives(track int) bool {
 	if p.seen[track] {
 		return false
 	}
 	p.seen[track] = true
-	if p.tracks[track].Kind == media.Audio && p.leader.cut != nil && !p.run.IsReady() {
-		p.join(track)
-	} else if !p.covered(p.tracks[track].Kind) {
+	switch {
+	case p.tracks[track].Kind == media.Audio && p.leader.cut != nil && (!p.run.IsReady() || !p.run.leads(p)):
+		p.place(track)
+		if l := p.of[track]; l != nil {
+			l.off = media.Rescale(p.leader.off, p.leader.scale, l.scale)
+			l.pulled = p.run.last.Load() - 1 // it begins with the segment that is open
+		}
+	case !p.covered(p.tracks[track].Kind):
 		p.change = true
 	}
 	p.await(p.awaiting && p.missing())
 	return p.of[track] != nil
 }
 
-// covered says whether a lane leads a track of that kind: a run has one rendition of each.
+// covered says whether a lane leads a track of that kind: a publication has one rendition of each.
 func (p *Publication) covered(k media.Kind) bool {
 	for i, l := range p.of {
 		if l != nil && p.tracks[i].Kind == k {
@@ -179,17 +217,16 @@ func (p *Publication) covered(k media.Kind) bool {
 	return false
 }
 
-// anew ends the continuity run, and begins another with this sample or the next that can begin one.
+// anew takes the publication off the timeline, and lays it there again with this sample or the next that can begin a segment.
 func (p *Publication) anew(track int, s *media.Sample) error {
 	if err := p.tooOften(s.Arrived); err != nil {
 		return err
 	}
-	p.pause()
-	p.based = false
+	p.leave()
 	return p.warm(track, s)
 }
 
-// warm takes a sample before the first key frame.
+// warm takes a sample of a publication that is not on the timeline.
 func (p *Publication) warm(track int, s *media.Sample) error {
 	t := &p.tracks[track]
 	p.seen[track] = true
@@ -197,7 +234,7 @@ func (p *Publication) warm(track int, s *media.Sample) error {
 		if !s.Sync {
 			return nil // nothing can be decoded before a key frame
 		}
-		if err := p.base(track, s.DTS+int64(s.CTO), int64(s.CTO), s.Arrived); err != nil {
+		if placed, err := p.base(track, s.DTS+int64(s.CTO), int64(s.CTO), s.Arrived); err != nil || !placed {
 			return err
 		}
 		if err := p.video(track, p.of[track], s); err != nil {
@@ -222,13 +259,13 @@ func (p *Publication) warm(track int, s *media.Sample) error {
 			wait = announcedWait
 		}
 	}
-	if p.stream.hasVideo() {
+	if p.stream.hasVideo(p.Rung) {
 		wait = announcedWait
 	}
 	if media.Rescale(s.DTS-p.held[0].s.DTS, t.Timescale, media.Second) < wait {
 		return nil
 	}
-	if err := p.base(first.track, first.s.DTS, 0, first.s.Arrived); err != nil {
+	if placed, err := p.base(first.track, first.s.DTS, 0, first.s.Arrived); err != nil || !placed {
 		return err
 	}
 	return p.replay()
@@ -245,25 +282,98 @@ func (p *Publication) replay() error {
 	return nil
 }
 
-// base lays the publication's times onto the run's timeline, at pts of the track that leads, and begins a segment there.
-func (p *Publication) base(track int, pts, cto, arrived int64) error {
-	if p.run == nil {
+// base lays the publication's times onto the run's timeline, with the sample of a track that is presented at pts, and says
+// whether it could.
+func (p *Publication) base(track int, pts, cto, arrived int64) (bool, error) {
+	if p.run == nil || p.run.Ended() {
 		p.run = p.stream.runFor(p, arrived)
 	}
 	run := p.run
+	t := &p.tracks[track]
+	if !run.lead(p) {
+		return p.beside(track, pts, cto, arrived)
+	}
 	var at int64
-	resumed := run.discs > 0 || len(*run.renditions.Load()) > 0
+	resumed := run.last.Load() > 0
 	if resumed {
-		at = max(run.edge, arrived-run.Epoch)
+		at = max(run.ends(), arrived-run.Epoch)
 	}
-	p.limit = time.Duration(run.TargetDuration()) * time.Second
-	if !run.IsReady() && run.msn == 0 {
-		p.limit = run.Config.TargetDuration
-	}
+	p.by, p.hits, p.out = Leads, 0xff, false
+	p.lay(track, cto, func(scale uint32) int64 {
+		return media.Rescale(at, media.Second, scale) - media.Rescale(pts, t.Timescale, scale)
+	})
+	p.began, p.slots = at, 0
+	p.await(p.missing() && !run.IsReady())
+	p.begin(at, resumed)
+	return true, nil
+}
 
+// beside lays the publication's times onto the timeline of the leader, if that can be done.
+func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
+	run, t := p.run, &p.tracks[track]
+	own := media.Rescale(pts, t.Timescale, media.Second)
+	var offset int64
+	var shared *shift
+	ok := true
+	if t.Kind == media.Video {
+		p.noteKey(keyTime{own, arrived})
+		half := int64(media.Second) / 100
+		if r := t.FrameRate; r.Num > 0 && r.Den > 0 {
+			half = int64(float64(media.Second) / r.Float() / 2)
+		}
+		offset, shared, p.by, ok = run.place(p, half)
+	} else {
+		offset, p.by = run.decided.Load()-own, Arrival
+	}
+	if !ok || !run.join(p) {
+		p.tell()
+		return false, nil
+	}
+	p.hits, p.out, p.leaning = 0xff, false, 0
+	p.lay(track, cto, func(scale uint32) int64 {
+		if shared != nil {
+			return media.Rescale(shared.ticks, shared.scale, scale)
+		}
+		return media.Rescale(offset, media.Second, scale)
+	})
+	p.began = own + offset
+	p.lastKey, p.cadence = 0, 0
+	for _, l := range p.lanes {
+		// What has begun before this is over.
+		l.pull()
+		for len(l.queue) > 0 && l.queue[0].time < p.began-int64(media.Second)/50 {
+			l.queue = l.queue[1:]
+		}
+		l.queue = append([]boundary(nil), l.queue...)
+	}
+	p.await(p.missing() && !run.IsReady())
+	if t.Kind == media.Video && !run.video() {
+		run.inherit(p) // audio led; now there are key frames
+	}
+	p.tell()
+	return true, nil
+}
+
+// noteKey remembers a key frame of this publication.
+func (p *Publication) noteKey(k keyTime) {
+	const most = 8
+	if n := len(p.keys); n > 0 && !near(p.keys[n-1].time, k.time, maxKeyGap) {
+		p.keys, p.keysSeen = p.keys[:0], 0 // its time has jumped
+	} else if n == most {
+		p.keys = append(p.keys[:0], p.keys[1:]...)
+	}
+	p.keys = append(p.keys, k)
+	p.keysSeen++
+	p.interval.Store(interval(p.keys))
+}
+
+// maxKeyGap is how far two key frames in a row may be apart on one time base.
+const maxKeyGap = 60 * media.Second
+
+// lay gives the tracks their lanes. offset is what has to be added to the publication's times, by timescale.
+func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64) {
 	p.lanes, p.leader = p.lanes[:0], nil
 	clear(p.of)
-	lead := &p.tracks[track]
 	p.place(track)
 	p.leader = p.of[track]
 	for i := range p.tracks {
@@ -271,48 +381,58 @@ func (p *Publication) base(track int, pts, cto, arrived int64) error {
 			continue
 		}
 		// A header is no promise: a rendition begins when a sample has come, or the run has it already.
-		if _, known := run.find(p.tracks[i].Kind.String()); known || p.seen[i] {
+		if _, known := p.run.find(p.id(i)); known || p.seen[i] {
 			p.place(i)
 		}
 	}
-	p.slack = slackOverTarget
+	for _, l := range p.lanes {
+		l.off = offset(l.scale)
+	}
+	p.shift.Store(&shift{p.leader.off, p.leader.scale})
+	p.hasVideo.Store(p.leader.cut != nil)
+	if p.leader.cut == nil {
+		p.alone.Store(true)
+		p.stream.placed(p)
+	}
+	t := &p.tracks[track]
+	p.leader.reorder = media.Rescale(cto, t.Timescale, p.leader.scale)
+	p.based, p.change, p.cadence = true, false, 0
 	for i := range p.tracks {
 		if t := &p.tracks[i]; t.Ready() && t.Kind == media.Audio {
 			frame := media.Rescale(int64(t.FrameSamples), t.Timescale, media.Second)
-			p.slack = min(p.slack, 499*time.Millisecond-time.Duration(frame))
+			p.run.tighten(int64(499*time.Millisecond) - frame)
 		}
 	}
-	for _, l := range p.lanes {
-		l.off = l.ticks(at) - media.Rescale(pts, lead.Timescale, l.scale)
-	}
-	for _, r := range *run.renditions.Load() { // what the run has and this publication has not
-		if !p.has(r) {
-			l := &lane{pub: p, rend: r, init: r.Window().Init()}
-			l.scale = l.init.Track.Timescale
-			p.lanes = append(p.lanes, l)
-		}
-	}
-	p.leader.reorder = media.Rescale(cto, lead.Timescale, p.leader.scale)
-	p.leader.strays = 0
-	p.based, p.began, p.change, p.cadence = true, at, false, 0
-	p.await(p.missing() && !run.IsReady())
-	p.begin(at, resumed)
-	return nil
 }
 
-func (p *Publication) has(r *Rendition) bool {
-	for _, l := range p.lanes {
-		if l.rend == r {
-			return true
+// id names the rendition of the track with that index.
+func (p *Publication) id(i int) string {
+	t := &p.tracks[i]
+	if t.Kind == media.Video {
+		return renditionID(t.Kind, p.Rung)
+	}
+	id := t.Kind.String()
+	// Audio that several publications carry is one rendition: whoever has the same is as good.
+	if r, ok := p.run.find(id); ok && p.Rung != "" {
+		if has := &r.Window().Init().Track; has.Codec.String != t.Codec.String || has.Channels != t.Channels || has.Language != t.Language {
+			return renditionID(t.Kind, p.Rung)
 		}
 	}
-	return false
+	return id
 }
 
-// place gives the track with that index a lane, once for each kind of track.
+// renditionID names a rendition: "video", "video_720p".
+func renditionID(k media.Kind, rung string) string {
+	if rung == "" {
+		return k.String()
+	}
+	return k.String() + "_" + rung
+}
+
+// place gives the track with that index a lane, once for each rendition, unless another publication feeds that.
 func (p *Publication) place(i int) {
 	t := &p.tracks[i]
-	id := t.Kind.String()
+	id := p.id(i)
 	for _, l := range p.lanes {
 		if l.rend.ID == id {
 			return
@@ -320,95 +440,104 @@ func (p *Publication) place(i int) {
 	}
 	l := &lane{pub: p, scale: t.Timescale}
 	if r, ok := p.run.find(id); ok {
-		l.rend = r
-		if w := r.Window(); w != nil {
-			l.scale = w.Init().Track.Timescale
+		if t.Kind == media.Audio && p.run.feeds(r, p) {
+			return
 		}
+		l.rend = r
+		l.scale = r.Window().Init().Track.Timescale
 	} else {
-		l.rend = p.run.AddRendition(id, t.Kind)
+		l.rend = p.run.newRendition(id, t.Kind)
 	}
 	l.setTrack(*t)
 	p.of[i] = l
 	p.lanes = append(p.lanes, l)
 }
 
-// join gives a track a lane that begins with the segment that is open.
-func (p *Publication) join(i int) {
-	n := len(p.lanes)
-	p.place(i)
-	if len(p.lanes) == n {
-		return
+// adopt gives lanes to audio that came while another publication fed its rendition, if that has left. It is called once a
+// segment.
+func (p *Publication) adopt() {
+	for i := range p.tracks {
+		if t := &p.tracks[i]; p.of[i] != nil || !p.seen[i] || !t.Ready() || t.Kind != media.Audio {
+			continue
+		}
+		n := len(p.lanes)
+		p.place(i)
+		if len(p.lanes) > n {
+			l := p.lanes[n]
+			l.off = media.Rescale(p.leader.off, p.leader.scale, l.scale)
+			l.pulled = p.run.last.Load()
+		}
 	}
-	l := p.lanes[n]
-	l.off = media.Rescale(p.leader.off, p.leader.scale, l.scale)
-	l.queue = append(l.queue, p.cur)
 }
 
-// begin opens the next segment in all renditions, at a time on the timeline, after a pause or at the start.
+// begin opens the next segment in all renditions, at a time on the timeline, after a halt or at the start.
 func (p *Publication) begin(at int64, disc bool) {
-	run := p.run
-	if run.msn == 0 {
-		run.msn = run.FirstMSN
-	} else {
-		run.msn++
+	b, ok := p.run.announce(p, boundary{time: at, disc: disc, arrived: p.arrived})
+	if !ok {
+		return
 	}
-	if disc {
-		run.discs++
-	}
-	p.cur = boundary{msn: run.msn, time: at, disc: disc, discSeq: run.discs}
 	for _, l := range p.lanes {
-		l.joined = false
+		l.pulled = b.msn
 		if l == p.leader && l.cut != nil {
-			t := l.ticks(at)
-			l.cut.reset(t)
-			l.rend.Start(l.start(p.cur, t, t))
-			l.open = true
-			p.lastKey = t
+			p.enterFresh(l, b, l.ticks(at))
+			p.lastKey = l.ticks(at)
 			continue
 		}
 		if l.grid != nil {
 			l.grid.reset()
 		}
-		l.queue = append(l.queue[:0], p.cur)
+		l.queue = append(l.queue[:0], b)
+		l.floor = 0
 	}
 	p.report(disc)
 }
 
-// pause ends the open segment of every rendition. The publication has to be based anew, or begun.
-func (p *Publication) pause() {
+// leave takes the publication off the timeline. What waits is published. If there is nobody to lead after it, every open
+// segment ends where it does.
+func (p *Publication) leave() {
+	if !p.based {
+		return
+	}
+	p.based = false
 	l := p.leader
+	var end int64
 	if l.cut != nil {
+		l.held.clear()
 		l.cut.settle(l.cut.lastDTS + max(l.cut.pace.nominal, 1))
 		if len(l.cut.rows) > 0 {
 			l.publish(l.cut.take(p.arrived))
 		}
-		l.complete(max(l.cut.d, l.rend.open.Start+1), nil)
-		p.finishFollowers(l.nanos(l.cut.d))
-		return
+		end = l.nanos(l.cut.d)
+		if !l.open {
+			end = p.run.decided.Load()
+		}
+	} else {
+		// Audio leads: everything it has is its own to publish.
+		end = l.nanos(l.grid.end)
+		l.followTo(math.MaxInt64, l.grid, p.arrived)
 	}
-	// Audio leads: everything it has is its own to publish.
-	end := l.nanos(l.grid.end)
-	l.follow(math.MaxInt64, p.arrived)
-	l.finish(end, p.arrived)
-	p.finishFollowers(end)
-}
-
-func (p *Publication) finishFollowers(end int64) {
-	for _, l := range p.lanes {
-		if l != p.leader {
-			l.finish(end, p.arrived)
+	for _, f := range p.lanes {
+		if f.grid != nil {
+			if !p.run.leads(p) {
+				end = min(end, p.run.decided.Load()) // the leader may yet begin a segment after that
+			}
+			f.finish(end, p.arrived)
 		}
 	}
+	p.inStep.Store(false)
+	p.alone.Store(false)
+	p.run.leave(p, end)
+	p.keys, p.keysSeen = p.keys[:0], 0
 }
 
 // Close ends the publication. A nil reason is a clean unpublish, anything else a loss.
 func (p *Publication) Close(reason error) error {
 	playable := p.run != nil && p.run.IsReady()
 	defer func() { p.stream.unpublish(p, reason, playable) }()
-	if p.based {
-		p.pause()
-		p.based = false
+	if p.based && p.gen == p.run.gen.Load() {
+		p.leave()
 	}
+	p.based = false
 	if p.run != nil {
 		p.await(false)
 	}

@@ -28,8 +28,13 @@ type Rendition struct {
 	open     Open
 	running  bool  // open is a segment to which parts are being added
 	nextPart int64 // decode time of the next part
-	file     *store.File
-	head     []byte // room for rendering a chunk's head
+	tail     int64 // where the latest part ends
+	owner    *lane // who feeds it now; nil: nobody, and it goes on as gaps while others do
+
+	// The feeder's alone.
+	file   *store.File
+	marked uint64 // the segment that the file's latest range is of
+	head   []byte // room for rendering a chunk's head
 }
 
 // renditionStats are counted by the owner and read by anybody.
@@ -128,28 +133,46 @@ func (r *Rendition) begin(s Start) {
 	r.open = Open{MSN: s.MSN, Discontinuity: s.Discontinuity, DiscSeq: s.DiscSeq, Init: s.Init, Start: s.Time, Time: s.ProgramTime}
 	r.nextPart = s.NextPart
 	r.running = true
-	r.file.Mark() // segments are given back whole
 }
 
 // Append adds a part to the open segment and publishes it. It sets p's place in the segment and stores its chunk; p must not
 // change afterwards. payload, the samples' data in order, is the caller's again on return.
 func (r *Rendition) Append(p *Part, payload []byte) {
 	p.MSN, p.Index = r.open.MSN, len(r.open.Parts)
-	r.head = p.appendHead(r.head[:0], r.open.Init.Track.ID)
-	p.head, p.chunk = len(r.head), r.file.Append(r.head, payload)
+	r.store(p, r.open.Init.Track.ID, payload)
+	r.attach(nil, p)
+}
 
+// store puts p's chunk into the file.
+func (r *Rendition) store(p *Part, track uint32, payload []byte) {
+	if p.MSN != r.marked {
+		r.file.Mark() // segments are given back whole
+		r.marked = p.MSN
+	}
+	r.head = p.appendHead(r.head[:0], track)
+	p.head, p.chunk = len(r.head), r.file.Append(r.head, payload)
+}
+
+// attach adds p, whose chunk is stored, to the open segment, and publishes it. It says false when that segment is no longer
+// open for whoever feeds the rendition.
+func (r *Rendition) attach(by *lane, p *Part) bool {
 	r.Run.mu.Lock()
 	defer r.Run.mu.Unlock()
 	if r.Run.ended {
-		return
+		return true
+	}
+	if r.owner != by || !r.running || r.open.MSN != p.MSN {
+		return false
 	}
 	r.open.Parts = append(r.open.Parts, p)
 	r.nextPart = p.Time + p.Duration
+	r.tail = r.nextPart
 	r.stats.parts.Add(1)
 	r.account(p.cost())
 	if r.PartTarget() > 0 {
 		r.publish()
 	}
+	return true
 }
 
 // Cut completes the open segment, which ends at presentation time end, and opens the next one, or with next nil none:
@@ -160,6 +183,12 @@ func (r *Rendition) Cut(end int64, next *Start) {
 	if r.Run.ended {
 		return
 	}
+	r.cut(end, next)
+	r.publish()
+}
+
+// cut is Cut without the new Window. Run.mu is held.
+func (r *Rendition) cut(end int64, next *Start) {
 	o := &r.open
 	s := &Segment{
 		MSN: o.MSN, Discontinuity: o.Discontinuity, DiscSeq: o.DiscSeq, Init: o.Init,
@@ -173,12 +202,59 @@ func (r *Rendition) Cut(end int64, next *Start) {
 	}
 	r.complete(s)
 	r.running = false
-	r.open = Open{MSN: s.MSN + 1, DiscSeq: s.DiscSeq, Init: s.Init, Start: end, Time: s.Time + media.Rescale(s.Duration, s.Init.Track.Timescale, media.Second)}
+	scale := s.Init.Track.Timescale
+	r.open = Open{MSN: s.MSN + 1, DiscSeq: s.DiscSeq, Init: s.Init, Start: end, Time: s.Time + media.Rescale(s.Duration, scale, media.Second)}
+	r.Run.edge = max(r.Run.edge, media.Rescale(end, scale, media.Second))
 	if next != nil {
 		r.begin(*next)
 	}
+}
+
+// vacate ends the open segment, if there is one, and opens the one that b begins without media for it. Run.mu is held.
+func (r *Rendition) vacate(b boundary) {
+	at := media.Rescale(b.time, media.Second, r.open.Init.Track.Timescale)
+	if r.running {
+		at = r.mediaEnd(at)
+	}
+	r.vacateAt(b, at)
+}
+
+// vacateAt is vacate with the time where the gap begins, ticks.
+func (r *Rendition) vacateAt(b boundary, at int64) {
+	track := &r.open.Init.Track
+	s := Start{MSN: b.msn, Time: at, NextPart: -1, ProgramTime: r.Run.Epoch + media.Rescale(at, track.Timescale, media.Second),
+		Discontinuity: b.disc, DiscSeq: b.discSeq, Init: r.open.Init}
+	if r.running {
+		r.cut(at, &s)
+	} else {
+		r.begin(s)
+	}
 	r.publish()
 }
+
+// mediaEnd is where the open segment ends when it ends at about t: audio where its media does, if that is not more than a frame
+// away. In a playlist every segment begins where the one before it ends, also where media is missing.
+func (r *Rendition) mediaEnd(t int64) int64 {
+	t = max(t, r.open.Start+1)
+	if end, ok := r.soundEnd(); ok && end > t-frameTicks(&r.open.Init.Track) {
+		return end
+	}
+	return t
+}
+
+// soundEnd is where the media of the open segment ends, if it has any and is audio.
+func (r *Rendition) soundEnd() (int64, bool) {
+	n := len(r.open.Parts)
+	if n == 0 || r.Kind != media.Audio {
+		return 0, false
+	}
+	return r.open.Parts[n-1].end(), true
+}
+
+// frameTicks is how long an audio frame lasts.
+func frameTicks(t *media.Track) int64 { return int64(max(t.FrameSamples, 1)) }
+
+func (p *Part) end() int64 { return p.Time + p.Duration }
 
 // complete appends s to the list, and lets go of what has left the playlist long enough ago.
 func (r *Rendition) complete(s *Segment) {

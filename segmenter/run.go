@@ -37,6 +37,7 @@ type Config struct {
 	LongGOP        LongGOP       // default Stretch
 	LossGrace      time.Duration // how long a run outlives a publisher that was lost; default 90 s
 	UnpublishGrace time.Duration // and one that said goodbye; default 10 s
+	Ladder         []string      // rungs that belong to it, and are waited for before it is first played; "" is the source
 }
 
 // Defaults.
@@ -85,16 +86,12 @@ type Run struct {
 
 	renditions atomic.Pointer[[]*Rendition]
 	target     atomic.Int64  // target duration, s
+	slack      atomic.Int64  // ns by which a video segment may exceed it
 	version    atomic.Uint64 // rises when what a Presentation says may have changed
 
-	// The publication that feeds the run owns these; the stream hands them from one to the next.
-	msn   uint64 // of the segment that is open or was last; 0 before the first
-	discs uint64 // discontinuities so far: the Discontinuity Sequence Number of what is being made
-	edge  int64  // where the furthest rendition ends on the timeline, ns
-
-	mu      sync.Mutex // orders Windows among the renditions; taken once a part
+	mu sync.Mutex // orders Windows among the renditions; taken once a part
+	conductor
 	ended   bool
-	waiting bool // a track has been announced that is not there yet
 	readyCh chan struct{}
 	ready   bool
 
@@ -109,6 +106,7 @@ func NewRun(id string, s *Stream, cfg Config, firstMSN uint64, epoch int64) *Run
 	r := &Run{ID: id, Stream: s, Config: cfg.withDefaults(), FirstMSN: firstMSN, Epoch: epoch, readyCh: make(chan struct{})}
 	r.renditions.Store(&[]*Rendition{})
 	r.target.Store(wholeSeconds(r.Config.TargetDuration))
+	r.slack.Store(int64(slackOverTarget))
 	return r
 }
 
@@ -118,15 +116,27 @@ func wholeSeconds(d time.Duration) int64 { return max(int64((d+time.Second/2)/ti
 // TargetDuration is the run's target duration in whole seconds. It may change until the run is ready, never afterwards.
 func (r *Run) TargetDuration() int { return int(r.target.Load()) }
 
+// limit is the target duration.
+func (r *Run) limit() time.Duration { return time.Duration(r.target.Load()) * time.Second }
+
 // AddRendition adds a rendition. Its owner calls Start next.
 func (r *Run) AddRendition(id string, kind media.Kind) *Rendition {
+	n := r.newRendition(id, kind)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := &Rendition{ID: id, Kind: kind, Run: r, nextPart: -1, file: store.New()}
-	rs := append([]*Rendition(nil), *r.renditions.Load()...)
-	rs = append(rs, n)
-	r.renditions.Store(&rs)
+	r.add(n)
 	return n
+}
+
+func (r *Run) newRendition(id string, kind media.Kind) *Rendition {
+	return &Rendition{ID: id, Kind: kind, Run: r, nextPart: -1, file: store.New()}
+}
+
+// add makes x one of the run's renditions. r.mu is held.
+func (r *Run) add(x *Rendition) {
+	rs := append([]*Rendition(nil), *r.renditions.Load()...)
+	rs = append(rs, x)
+	r.renditions.Store(&rs)
 }
 
 // Renditions returns the run's renditions that have begun; the slice is shared and does not change.
@@ -182,17 +192,29 @@ func (r *Run) IsReady() bool {
 func (r *Run) settle() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.ready || r.waiting {
+	if r.ready {
 		return
 	}
-	rs := *r.renditions.Load()
-	if len(rs) == 0 {
-		return
-	}
-	for _, x := range rs {
-		if w := x.window.Load(); w == nil || len(w.Segments) == 0 {
+	for _, p := range r.pubs {
+		if p.awaiting {
 			return
 		}
+	}
+	// A ladder is waited for, but not for ever: players do not read a multivariant playlist again.
+	late := r.decided.Load() >= 3*int64(r.limit())*19/20
+	if r.Stream != nil && r.Stream.awaited.Load() > 0 && !late {
+		return
+	}
+	begun := 0
+	for _, x := range *r.renditions.Load() {
+		if w := x.window.Load(); w != nil && len(w.Segments) > 0 {
+			begun++
+		} else if !late {
+			return
+		}
+	}
+	if begun == 0 {
+		return
 	}
 	r.ready = true
 	r.version.Add(1)

@@ -2,7 +2,7 @@ package segmenter
 
 import (
 	"fmt"
-	"math"
+	"math/bits"
 	"time"
 
 	"headwater/segmenter/media"
@@ -16,12 +16,11 @@ const maxLag = 5 * media.Second
 
 // jump is how far a video timestamp may run ahead of or behind the one before it.
 func (p *Publication) jump(scale uint32) int64 {
-	return media.Rescale(int64(max(2*time.Second, p.limit/2)), media.Second, scale)
+	return media.Rescale(int64(max(2*time.Second, p.run.limit()/2)), media.Second, scale)
 }
 
 // video takes a sample of the video track.
 func (p *Publication) video(track int, l *lane, s *media.Sample) error {
-	c := l.cut
 	dts, cto := s.DTS, int64(s.CTO)
 	if l.in != l.scale {
 		dts, cto = media.Rescale(dts, l.in, l.scale), media.Rescale(cto, l.in, l.scale)
@@ -29,8 +28,8 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 	pts := dts + cto + l.off
 	dts += l.off + l.reorder
 
-	if len(c.rows) > 0 || c.pace.n > 0 {
-		if d, far := dts-c.lastDTS, p.jump(l.scale); d > far || d < -far {
+	if l.taken {
+		if d, far := dts-l.latest, p.jump(l.scale); d > far || d < -far {
 			// One sample is an accident; when the next ones agree with it, time has changed.
 			if l.strays++; l.strays <= maxVideoStrays {
 				l.rend.stats.dropped.Add(1)
@@ -38,80 +37,43 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 			}
 			return p.anew(track, s)
 		}
-		if dts <= c.lastDTS {
+		if dts <= l.latest {
 			l.rend.stats.adjusted.Add(1)
 		}
 	}
 	l.strays = 0
-	if d, far := pts-c.d, 10*int64(l.scale); d > far || d < -far {
+	if d, far := pts-dts, 10*int64(l.scale); d > far || d < -far {
 		l.rend.stats.dropped.Add(1) // no encoder reorders over ten seconds
 		return nil
 	}
-	if dts-c.d > l.ticks(maxLag) {
-		return &media.UnsupportedError{
-			What: fmt.Sprintf("%.2g frames a second with a part target of %v", float64(l.scale)/float64(max(c.pace.nominal, 1)), p.run.Config.PartTarget),
-			Hint: "send more frames, or set a longer part target, or 0 for ordinary HLS",
-		}
-	}
-
-	predicted := len(c.rows) == 0
-	if most := l.ticks(int64(p.most())); dts-l.rend.open.Start > most && p.holdsMedia(l) {
-		// The picture has stood still beyond the longest segment. What is there ends where it would have, and the next
-		// segment begins there too, with this frame presented at its own time.
-		c.settle(min(c.lastDTS+max(c.pace.nominal, 1), l.rend.open.Start+most))
-		if len(c.rows) > 0 {
-			l.publish(c.take(s.Arrived))
-		}
-		if c.d > l.rend.open.Start {
-			p.cut(l, c.d, s.Arrived)
-		}
-	}
-	c.settle(dts)
-	c.pace.frame(dts, predicted)
-
-	cut, at := false, pts
+	l.latest, l.taken = dts, true
+	f := frame{dts: dts, pts: pts, sync: s.Sync, arrived: s.Arrived, data: s.Data}
 	if s.Sync {
+		p.noteKey(keyTime{l.nanos(pts - l.off), s.Arrived})
 		if p.change {
-			return p.anew(track, s)
+			if !p.run.yield(p) {
+				return p.anew(track, s)
+			}
+			if err := p.reconfigure(s.Arrived); err != nil {
+				return err
+			}
 		}
-		var err error
-		if cut, err = p.cutAtKey(l, pts); err != nil {
+	}
+	if l.held.empty() && !p.undecided(l, &f) {
+		return p.frame(l, &f)
+	}
+	if !l.held.add(&f) {
+		return p.anew(track, s) // too far ahead of the leader to be of the same source
+	}
+	for !l.held.empty() {
+		f := l.held.first()
+		if p.undecided(l, &f) && !p.run.seize(p, s.Arrived) {
+			break
+		}
+		l.held.drop()
+		if err := p.frame(l, &f); err != nil {
 			return err
 		}
-	} else if p.overflows(l, dts) {
-		if p.run.Config.LongGOP == Refuse {
-			return p.refuse(l, dts-p.lastKey)
-		}
-		cut, at = true, c.d
-	}
-	switch {
-	case cut && at > l.rend.open.Start && p.holdsMedia(l):
-		if len(c.rows) > 0 {
-			l.publish(c.take(s.Arrived))
-		}
-		p.cut(l, at, s.Arrived)
-	case s.Sync && c.yields() || c.full(c.d):
-		l.publish(c.take(s.Arrived))
-	}
-	if s.Sync && pts > p.lastKey {
-		p.cadence, p.lastKey = pts-p.lastKey, pts
-	}
-	if err := c.add(dts, pts, s.Sync, s.Data); err != nil {
-		return err
-	}
-	if c.predict() {
-		l.publish(c.take(s.Arrived))
-	}
-	for _, f := range p.lanes {
-		if f.grid == nil || f == l {
-			continue
-		}
-		if _, waits := f.grid.next(); waits {
-			f.follow(p.progress(f), s.Arrived)
-		}
-	}
-	if p.awaiting && l.nanos(dts)-p.began > announcedWait {
-		p.await(false)
 	}
 	return nil
 }
@@ -119,17 +81,282 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 // maxVideoStrays is how many samples in a row may be far off before they are believed.
 const maxVideoStrays = 3
 
-// progress is how far, in ticks of f, the leader has come: no segment will begin earlier.
-func (p *Publication) progress(f *lane) int64 {
-	if p.leader.cut == nil {
-		return math.MaxInt64
+// undecided says whether f may begin a segment, but whoever leads has not got that far.
+func (p *Publication) undecided(l *lane, f *frame) bool {
+	if !f.sync || p.run.leads(p) {
+		return false
 	}
-	c := p.leader.cut
-	t := c.lastDTS
-	if !c.pace.irregular {
-		t += c.pace.nominal
+	half := l.half()
+	if l.nanos(f.pts+half) < p.run.decided.Load() {
+		return false
 	}
-	return media.Rescale(t, p.leader.scale, f.scale)
+	l.pull()
+	for _, b := range l.queue {
+		if near(l.ticks(b.time), f.pts, half) {
+			return false
+		}
+	}
+	return true
+}
+
+// half is half a frame: by so much may key frames be apart that are the same.
+func (l *lane) half() int64 {
+	if n := l.cut.pace.nominal; n > 0 {
+		return n / 2
+	}
+	return int64(l.scale) / 100
+}
+
+// reconfigure lets the tracks that have changed give up their renditions, while another publication leads. They come back at
+// the next discontinuity, which they ask for.
+func (p *Publication) reconfigure(arrived int64) error {
+	p.change = false
+	if err := p.tooOften(arrived); err != nil {
+		return err
+	}
+	for i := range p.tracks {
+		l, t := p.of[i], &p.tracks[i]
+		if l == nil || string(l.init.Track.Codec.Config) == string(t.Codec.Config) {
+			continue
+		}
+		if l.cut != nil {
+			p.flush(l, arrived)
+		} else {
+			l.resync(arrived)
+		}
+		l.leave()
+		l.setTrack(*t)
+	}
+	return nil
+}
+
+// flush publishes what the cutter has.
+func (p *Publication) flush(l *lane, arrived int64) {
+	if c := l.cut; len(c.rows) > 0 {
+		c.settle(c.lastDTS + max(c.pace.nominal, 1))
+		l.publish(c.take(arrived))
+	}
+}
+
+// frame puts a video sample into a part, of the open segment or of the one that it begins.
+func (p *Publication) frame(l *lane, f *frame) error {
+	c, run := l.cut, p.run
+	if l.open && f.dts-c.d > l.ticks(maxLag) {
+		return &media.UnsupportedError{
+			What: fmt.Sprintf("%.2g frames a second with a part target of %v", float64(l.scale)/float64(max(c.pace.nominal, 1)), run.Config.PartTarget),
+			Hint: "send more frames, or set a longer part target, or 0 for ordinary HLS",
+		}
+	}
+	leads := run.leads(p)
+	predicted := len(c.rows) == 0
+	if most := l.ticks(int64(p.most())); leads && l.open && f.dts-l.start > most && l.holdsMedia() {
+		// The picture has stood still beyond the longest segment. What is there ends where it would have, and the next
+		// segment begins there too, with this frame presented at its own time.
+		c.settle(min(c.lastDTS+max(c.pace.nominal, 1), l.start+most))
+		if len(c.rows) > 0 {
+			l.publish(c.take(f.arrived))
+		}
+		if c.d > l.start {
+			p.cut(l, c.d, true, f.arrived)
+		}
+	}
+	c.settle(f.dts)
+	c.pace.frame(f.dts, predicted)
+
+	l.pull()
+	began := p.reach(l, f)
+	if !began && leads && len(l.queue) == 0 {
+		var err error
+		if began, err = p.decide(l, f); err != nil {
+			return err
+		}
+	}
+	switch {
+	case began || !l.open:
+	case f.sync && c.yields() || c.full(c.d):
+		l.publish(c.take(f.arrived))
+	}
+	if f.sync {
+		if f.pts > p.lastKey {
+			p.cadence, p.lastKey = f.pts-p.lastKey, f.pts
+		}
+		if leads {
+			run.noteKey(keyTime{l.nanos(f.pts), f.arrived})
+		}
+	}
+	if l.open {
+		if err := c.add(f.dts, f.pts, f.sync, f.data); err != nil {
+			return err
+		}
+		if c.predict() {
+			l.publish(c.take(f.arrived))
+		}
+	} else {
+		l.rend.stats.dropped.Add(1)
+		c.lastDTS = f.dts
+	}
+	if leads {
+		run.progress(p, p.progress(l, f.dts), f.arrived)
+	}
+	for _, a := range p.lanes {
+		if a.grid == nil {
+			continue
+		}
+		if _, waits := a.grid.next(); waits {
+			a.follow(f.arrived)
+		}
+	}
+	if p.awaiting && l.nanos(f.dts)-p.began > announcedWait {
+		p.await(false)
+	}
+	return nil
+}
+
+// progress is how far the leader has come, ns: no segment will begin earlier.
+func (p *Publication) progress(l *lane, dts int64) int64 {
+	if c := l.cut; !c.pace.irregular {
+		dts += c.pace.nominal
+	}
+	return l.nanos(dts)
+}
+
+// decide begins a segment with f, or where f would begin, if that is due: the leader's part.
+func (p *Publication) decide(l *lane, f *frame) (began bool, err error) {
+	c := l.cut
+	if f.sync && l.nanos(f.pts) <= p.leadFrom {
+		return false, nil // whoever led before has decided otherwise
+	}
+	if !l.open { // it has the lead, but not yet a segment
+		if !f.sync {
+			// Nobody else may begin one: the others' must not get too long meanwhile.
+			if t := l.nanos(f.dts); t+l.nanos(2*l.half()) > p.run.latest()+int64(p.longest()) && t > p.leadFrom {
+				p.run.announce(p, boundary{time: t, loose: true, arrived: f.arrived})
+			}
+			return false, nil
+		}
+		b, ok := p.run.announce(p, boundary{time: l.nanos(f.pts), arrived: f.arrived})
+		if !ok {
+			return false, nil
+		}
+		l.pulled = b.msn
+		return p.enterFresh(l, b, f.pts), nil
+	}
+	cut, at := false, f.pts
+	if f.sync {
+		if cut, err = p.cutAtKey(l, f.pts); err != nil {
+			return false, err
+		}
+	} else if p.overflows(l, f.dts) {
+		if p.run.Config.LongGOP == Refuse {
+			return false, p.refuse(l, f.dts-p.lastKey)
+		}
+		cut, at = true, c.d
+	}
+	if !cut || at <= l.start || !l.holdsMedia() {
+		return false, nil
+	}
+	if len(c.rows) > 0 {
+		l.publish(c.take(f.arrived))
+	}
+	return p.cut(l, at, !f.sync, f.arrived), nil
+}
+
+// enterFresh begins b's segment with a key frame that is presented at pts, on a lane that had none.
+func (p *Publication) enterFresh(l *lane, b boundary, pts int64) bool {
+	l.cut.reset(max(pts, l.floor))
+	ok := l.enter(b, l.ticks(b.time), l.cut.d)
+	if ok && !p.inStep.Swap(true) {
+		p.stream.placed(p)
+		p.tell()
+	}
+	return ok
+}
+
+// reach takes over the boundaries that f has reached, and says whether f begins a segment. A boundary without a key frame
+// leaves a gap until one comes that has; when there are too many of the kind, the publication is kept out.
+func (p *Publication) reach(l *lane, f *frame) bool {
+	half, began := l.half(), false
+	for len(l.queue) > 0 && f.pts >= l.ticks(l.queue[0].time)-half {
+		b := l.queue[0]
+		l.queue = append(l.queue[:0], l.queue[1:]...)
+		at := l.ticks(b.time)
+		hit := f.sync && f.pts <= at+half
+		p.score(l, b, hit, f)
+		switch {
+		case l.open && (hit || b.loose) && !p.out:
+			if len(l.cut.rows) > 0 {
+				l.publish(l.cut.take(f.arrived))
+			}
+			began = l.enter(b, at, l.cut.d)
+		case hit && !p.out:
+			began = p.enterFresh(l, b, f.pts)
+		default:
+			began = false
+			p.flush(l, f.arrived)
+			l.leave()
+		}
+		if !l.open {
+			l.cut.reset(l.cut.d)
+		}
+	}
+	return began
+}
+
+// score notes whether the publication had a key frame at b.
+func (p *Publication) score(l *lane, b boundary, hit bool, f *frame) {
+	if b.loose {
+		return
+	}
+	p.hits <<= 1
+	if hit {
+		p.hits |= 1
+	}
+	p.skew, p.lag = 0, f.arrived-b.arrived
+	if hit {
+		p.skew = l.nanos(f.pts) - b.time
+		p.lean(l)
+		p.adopt()
+		lead := p.run.leader.Load()
+		// The longest interval leads: its key frames are those that all have.
+		if mine := p.interval.Load(); !p.out && lead != nil && lead != p && p.hits&7 == 7 && p.keysSeen > 4 &&
+			mine*20 > lead.interval.Load()*21 && mine <= int64(p.longest()) {
+			p.run.inherit(p)
+		}
+	}
+	switch missed := 8 - bits.OnesCount8(p.hits); {
+	case !p.out && missed >= maxMissed:
+		p.out = true
+		p.inStep.Store(false)
+	case p.out && p.hits&15 == 15:
+		p.out = false
+		p.hits = 0xff
+	}
+	p.report(false)
+}
+
+// maxMissed is how many of the latest eight boundaries may be without a key frame before a publication is kept out, until
+// four in a row are not.
+const maxMissed = 3
+
+// lean moves the publication's times when its key frames keep to one side of the boundaries: two encoders' clocks differ.
+func (p *Publication) lean(l *lane) {
+	switch quarter := l.nanos(l.half()) / 2; {
+	case p.skew > quarter:
+		p.leaning = max(p.leaning, 0) + 1
+	case p.skew < -quarter:
+		p.leaning = min(p.leaning, 0) - 1
+	default:
+		p.leaning = 0
+	}
+	if p.leaning < 3 && p.leaning > -3 {
+		return
+	}
+	p.leaning = 0
+	for _, a := range p.lanes {
+		a.off -= a.ticks(p.skew / 2)
+	}
+	l.latest -= l.ticks(p.skew / 2)
+	p.shift.Store(&shift{l.off, l.scale})
 }
 
 // audio takes a sample of the audio track.
@@ -145,8 +372,10 @@ func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
 	if l.in != l.scale {
 		t = media.Rescale(t, l.in, l.scale)
 	}
-	g := l.grid
-	if g.stray(t+l.off, p.progress(l), p.leader == l) {
+	g, run := l.grid, p.run
+	leads := p.leader == l && run.leads(p)
+	progress := l.ticks(run.decided.Load())
+	if g.stray(t+l.off, progress, leads) {
 		l.rend.stats.dropped.Add(1)
 		if g.strays++; g.strays < maxStrays {
 			return nil
@@ -156,7 +385,7 @@ func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
 			return p.anew(track, s)
 		}
 		l.resync(s.Arrived)
-		l.off += p.progress(l) - (t + l.off)
+		l.off += progress - (t + l.off)
 	} else if g.apart(t + l.off) {
 		l.resync(s.Arrived) // nothing came for a while
 	}
@@ -169,7 +398,10 @@ func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
 		l.rend.stats.adjusted.Add(l.grid.adjusted)
 		l.grid.adjusted = 0
 	}
-	l.follow(p.progress(l), s.Arrived)
+	l.follow(s.Arrived)
+	if leads {
+		run.progress(p, l.nanos(g.inEnd), s.Arrived)
+	}
 	if p.awaiting && p.leader == l && l.nanos(g.end)-p.began > announcedWait {
 		p.await(false)
 	}

@@ -3,8 +3,10 @@ package segmenter
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"headwater/segmenter/media"
@@ -19,25 +21,16 @@ type Stream struct {
 
 	mu       sync.Mutex // protects what follows; taken at the ends of publications and once a segment, not on the sample path
 	runs     []*Run     // the current run last; before it, ended ones that are still served
-	pub      *Publication
-	lost     bool          // the last publication ended without a goodbye
-	closing  bool          // it has ended, and no Tick has seen that yet
-	deadline time.Time     // end of the grace
-	lastMSN  uint64        // the highest number that any run has used
-	changed  chan struct{} // closed when runs or pub change; nil until somebody waits
-	status   Status
-}
+	pubs     []*Publication
+	rungs    map[string]bool // that have been published
+	lost     bool            // the last publication ended without a goodbye
+	closing  bool            // it has ended, and no Tick has seen that yet
+	deadline time.Time       // end of the grace
+	lastMSN  uint64          // the highest number that any run has used
+	changed  chan struct{}   // closed when runs or pubs change; nil until somebody waits
+	status   Status          // but for what the publications tell
 
-// A Status says how a stream is doing, for people and for metrics.
-type Status struct {
-	Publishing       bool
-	Since            time.Time     // when the publication began
-	KeyframeInterval time.Duration // the latest; 0 is unknown
-	TargetDuration   int           // s
-	Tracks           []media.Track
-	Advice           []string // what the encoder's operator should change, in plain words
-	Reconnects       int
-	Discontinuities  int
+	awaited atomic.Int32 // rungs of the ladder that are not in it yet, and may come
 }
 
 // Run returns the current run, nil when the stream has none yet. It may have ended.
@@ -62,27 +55,57 @@ func (s *Stream) RunByID(id string) (*Run, bool) {
 	return nil, false
 }
 
-// Status returns how the stream is doing.
-func (s *Stream) Status() Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.status
-}
-
 // publish begins a publication.
-func (s *Stream) publish(now time.Time) *Publication {
+func (s *Stream) publish(rung string, now time.Time) *Publication {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := &Publication{stream: s}
-	s.pub, s.closing, s.lost = p, false, false
-	s.deadline = time.Time{}
-	s.status.Publishing, s.status.Since = true, now
-	s.status.Tracks, s.status.Advice = nil, nil
-	if n := len(s.runs); n > 0 && !s.runs[n-1].Ended() {
+	p := &Publication{Rung: rung, stream: s, since: now}
+	p.input.Store(&Input{Rung: rung, Since: now, State: Waiting})
+	if n := len(s.runs); n > 0 && !s.runs[n-1].Ended() && (len(s.pubs) == 0 || s.rungs[rung]) {
 		s.status.Reconnects++
 	}
+	s.pubs = append(s.pubs, p)
+	if s.rungs == nil {
+		s.rungs = map[string]bool{}
+	}
+	if len(s.rungs) < MaxRenditions {
+		s.rungs[rung] = true
+	}
+	s.closing, s.lost = false, false
+	s.deadline = time.Time{}
+	s.count()
 	s.wake()
 	return p
+}
+
+// placed says that p is in the ladder.
+func (s *Stream) placed(*Publication) {
+	s.mu.Lock()
+	s.count()
+	s.mu.Unlock()
+}
+
+// count counts the rungs that a first multivariant playlist should wait for: those that are published, that were, and that
+// the configuration names. s.mu is held.
+func (s *Stream) count() {
+	want := map[string]bool{}
+	for r := range s.rungs {
+		want[r] = true
+	}
+	if len(s.pubs) > 0 {
+		for _, r := range s.origin.config(s.Name).Ladder {
+			want[r] = true
+		}
+	}
+	for _, p := range s.pubs {
+		want[p.Rung] = true
+	}
+	for _, p := range s.pubs {
+		if p.inStep.Load() || p.alone.Load() {
+			delete(want, p.Rung)
+		}
+	}
+	s.awaited.Store(int32(len(want)))
 }
 
 // wake lets waiters look again. s.mu is held.
@@ -139,16 +162,18 @@ func (s *Stream) newRun(arrived int64, cfg Config) *Run {
 func (s *Stream) unpublish(p *Publication, reason error, playable bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pub != p {
+	i := slices.Index(s.pubs, p)
+	if i < 0 {
 		return
 	}
-	s.pub, s.closing, s.lost = nil, true, reason != nil
-	s.status.Publishing = false
+	s.pubs = slices.Delete(s.pubs, i, i+1)
+	s.closing, s.lost = len(s.pubs) == 0, reason != nil
+	s.count()
 	if p.run != nil {
-		s.lastMSN = max(s.lastMSN, p.run.msn)
+		s.lastMSN = max(s.lastMSN, p.run.last.Load())
 		var format *media.FormatError
 		var unsupported *media.UnsupportedError
-		if n := len(s.runs) - 1; !playable && n >= 0 && s.runs[n] == p.run && (errors.As(reason, &format) || errors.As(reason, &unsupported)) {
+		if n := len(s.runs) - 1; !playable && len(s.pubs) == 0 && n >= 0 && s.runs[n] == p.run && (errors.As(reason, &format) || errors.As(reason, &unsupported)) {
 			p.run.End()
 			p.run.release()
 			s.runs = append([]*Run(nil), s.runs[:n]...)
@@ -157,38 +182,24 @@ func (s *Stream) unpublish(p *Publication, reason error, playable bool) {
 	s.wake()
 }
 
-// setTracks notes what is being published.
-func (s *Stream) setTracks(tracks []media.Track) {
+// report notes how far p's run has come.
+func (s *Stream) report(p *Publication, disc bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.status.Tracks = append([]media.Track(nil), tracks...)
-}
-
-// report notes how p is doing.
-func (s *Stream) report(p *Publication, gop time.Duration, disc bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lastMSN = max(s.lastMSN, p.run.msn)
-	s.status.KeyframeInterval = gop
+	s.lastMSN = max(s.lastMSN, p.run.last.Load())
 	s.status.TargetDuration = p.run.TargetDuration()
 	if disc {
 		s.status.Discontinuities++
 	}
-	s.status.Advice = nil
-	for _, a := range p.advice {
-		if a != "" {
-			s.status.Advice = append(s.status.Advice, a)
-		}
-	}
 }
 
-// hasVideo says whether the run that a publication would continue has a video rendition.
-func (s *Stream) hasVideo() bool {
+// hasVideo says whether the run that a publication of that rung would continue has a video rendition of it.
+func (s *Stream) hasVideo(rung string) bool {
 	r := s.Run()
 	if r == nil || r.Ended() {
 		return false
 	}
-	_, ok := r.find(media.Video.String())
+	_, ok := r.find(renditionID(media.Video, rung))
 	return ok
 }
 
@@ -197,7 +208,7 @@ func (s *Stream) hasVideo() bool {
 func (s *Stream) Tick(now time.Time) (idle bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing && s.pub == nil {
+	if s.closing && len(s.pubs) == 0 {
 		s.closing = false
 		s.deadline = now
 		if n := len(s.runs); n > 0 {
@@ -207,7 +218,7 @@ func (s *Stream) Tick(now time.Time) (idle bool) {
 			}
 		}
 	}
-	over := s.pub == nil && !now.Before(s.deadline)
+	over := len(s.pubs) == 0 && !now.Before(s.deadline)
 	kept := s.runs[:0:0]
 	for i, r := range s.runs {
 		if over && i == len(s.runs)-1 {
@@ -234,7 +245,7 @@ func (s *Stream) Tick(now time.Time) (idle bool) {
 func (s *Stream) idle() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pub == nil && len(s.runs) == 0
+	return len(s.pubs) == 0 && len(s.runs) == 0
 }
 
 // end ends the current run now.
@@ -257,11 +268,11 @@ func (s *Stream) AwaitReady(ctx context.Context) (*Run, error) {
 		if n := len(s.runs); n > 0 {
 			run = s.runs[n-1]
 		}
-		if run != nil && run.IsReady() && !(run.Ended() && s.pub != nil) {
+		if run != nil && run.IsReady() && !(run.Ended() && len(s.pubs) > 0) {
 			s.mu.Unlock()
 			return run, nil
 		}
-		if s.pub == nil && (run == nil || run.Ended()) {
+		if len(s.pubs) == 0 && (run == nil || run.Ended()) {
 			s.mu.Unlock()
 			return nil, ErrNotFound
 		}

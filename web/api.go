@@ -37,7 +37,25 @@ type streamInfo struct {
 	Reconnects       int         `json:"reconnects"`
 	Discontinuities  int         `json:"discontinuities"`
 	Advice           []string    `json:"advice"`
-	Tracks           []trackInfo `json:"tracks"`
+	Inputs           []inputInfo `json:"inputs"`
+	Tracks           []trackInfo `json:"tracks"` // of all inputs
+}
+
+// An inputInfo is a publication that feeds a stream.
+type inputInfo struct {
+	Rendition        string    `json:"rendition"` // "" is the only one or the source
+	State            string    `json:"state"`     // see segmenter.State
+	Alignment        string    `json:"alignment"` // what its place beside the others rests on
+	Reason           string    `json:"reason,omitempty"`
+	Since            time.Time `json:"since"`
+	KeyframeInterval float64   `json:"keyframeInterval"`
+	Skew             float64   `json:"skew"` // of its latest key frame against the leader's
+	Lag              float64   `json:"lag"`  // by how much later than the leader's that arrived
+	Bitrate          int       `json:"bitrate"`
+	Declared         int       `json:"declaredBitrate"` // by the encoder; 0 is not known
+	Width            int       `json:"width,omitempty"`
+	Height           int       `json:"height,omitempty"`
+	LastMSN          uint64    `json:"lastMSN,omitempty"`
 }
 
 type trackInfo struct {
@@ -141,6 +159,7 @@ func describe(st *segmenter.Stream) streamInfo {
 		Reconnects:       status.Reconnects,
 		Discontinuities:  status.Discontinuities,
 		Advice:           append([]string{}, status.Advice...),
+		Inputs:           []inputInfo{},
 		Tracks:           []trackInfo{},
 	}
 	if !status.Since.IsZero() {
@@ -154,21 +173,34 @@ func describe(st *segmenter.Stream) streamInfo {
 		info.PartTarget = run.Config.PartTarget.Seconds()
 		described = run.Presentation().Renditions
 	}
-	for i := range status.Tracks {
-		t := &status.Tracks[i]
-		info.Tracks = append(info.Tracks, describeTrack(t, described))
+	for i := range status.Inputs {
+		in := &status.Inputs[i]
+		out := inputInfo{
+			Rendition: in.Rung, State: string(in.State), Alignment: string(in.By), Reason: in.Reason,
+			Since: in.Since.UTC().Truncate(time.Millisecond), KeyframeInterval: in.KeyframeInterval.Seconds(), Skew: in.Skew.Seconds(), Lag: in.Lag.Seconds(),
+		}
+		for j := range in.Tracks {
+			t := describeTrack(&in.Tracks[j], in.Renditions[j], described)
+			info.Tracks = append(info.Tracks, t)
+			out.Declared += in.Tracks[j].BitRate
+			out.Bitrate += t.Bitrate
+			if in.Tracks[j].Kind == media.Video {
+				out.Width, out.Height, out.LastMSN = t.Width, t.Height, t.LastMSN
+			}
+		}
+		info.Inputs = append(info.Inputs, out)
 	}
 	return info
 }
 
-func describeTrack(t *media.Track, described []segmenter.Described) trackInfo {
+func describeTrack(t *media.Track, rendition string, described []segmenter.Described) trackInfo {
 	out := trackInfo{
 		Kind: t.Kind.String(), Codec: t.Codec.String, Language: t.Language,
 		Width: t.Width, Height: t.Height, FrameRate: t.FrameRate.Float(),
 		SampleRate: t.SampleRate, Channels: t.Channels,
 	}
 	for _, d := range described {
-		if d.Track.Kind != t.Kind {
+		if d.Rendition.ID != rendition {
 			continue
 		}
 		stats := d.Rendition.Stats()

@@ -47,7 +47,7 @@ type encoder struct {
 func publish(t testing.TB, o *segmenter.Origin, name string) *encoder {
 	t.Helper()
 	now := time.Now()
-	pub, err := o.Open(name, now)
+	pub, err := o.Open(name, "", now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -253,8 +253,11 @@ func (m *latencyMeter) parts(ctx context.Context, listed time.Time, hint string,
 			continue // it ended for another reason, or came while the one before was measured
 		}
 		m.r.Full++
-		wrote := m.frames.at(m.frames.last(m.end))
+		wrote := m.frames.await(ctx, m.frames.last(m.end))
 		if wrote.IsZero() || listed.Before(wrote) {
+			if ctx.Err() != nil {
+				return nil
+			}
 			return fmt.Errorf("part %s ends at %v of media, which has not been sent: is %v another publication?", p.uri, m.end, r.url)
 		}
 		m.r.Listed.add(listed.Sub(wrote))
@@ -344,6 +347,18 @@ func (f *frameTimes) at(n int) time.Time {
 	}
 	return time.Unix(0, ns)
 }
+
+// await is at, but gives the writer time to note what it has written: the answer to a frame may be here before that.
+func (f *frameTimes) await(ctx context.Context, n int) time.Time {
+	for end := time.Now().Add(writerLag); ; sleep(ctx, time.Millisecond) {
+		if t := f.at(n); !t.IsZero() || ctx.Err() != nil || time.Now().After(end) {
+			return t
+		}
+	}
+}
+
+// writerLag is how long a written frame may go without a note of when.
+const writerLag = time.Second
 
 // last returns the frame that ends at media time t: the last one that begins at least half a frame before it.
 func (f *frameTimes) last(t time.Duration) int {

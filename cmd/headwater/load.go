@@ -261,12 +261,18 @@ func printConfig(w io.Writer, l *Loaded) error {
 		case fmt.Stringer: // a duration
 			v = x.String()
 		case []string:
+			if !f.secret() {
+				break
+			}
 			list := []string{}
 			for range x {
 				list = append(list, redacted)
 			}
 			v = list
 		case map[string]string:
+			if !f.secret() {
+				break
+			}
 			x = maps.Clone(x)
 			for k := range x {
 				x[k] = redacted

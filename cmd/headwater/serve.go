@@ -8,7 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -126,18 +128,26 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 	o := &origin{log: log, target: s.TargetDuration, advised: map[string][]string{}}
 	o.origin = &segmenter.Origin{Config: s.segmenterConfig}
 	o.gate = &ingest.Gate{
-		Reserved:  []string{"api", "-"}, // web's own paths: data and the pages' assets
-		Keys:      s.PublishKeys,
-		KeyByName: s.PublishKeysByName,
-		Takeover:  s.Takeover == "takeover",
+		Reserved:   []string{"api", "-"}, // web's own paths: data and the pages' assets
+		Keys:       s.PublishKeys,
+		KeyByName:  s.PublishKeysByName,
+		Takeover:   s.Takeover == "takeover",
+		Renditions: map[string]ingest.Rendition{},
 		Target: func(_ context.Context, name string, req ingest.Request) (ingest.Writer, error) {
-			p, err := o.origin.Open(name, time.Now())
+			p, err := o.origin.Open(name, req.Rendition, time.Now())
 			if err != nil {
 				return nil, err
 			}
-			log.Info("publication began", "stream", name, "protocol", req.Protocol, "remote", req.Remote)
+			log.Info("publication began", "stream", name, "rendition", req.Rendition, "protocol", req.Protocol, "remote", req.Remote)
 			return p, nil
 		},
+	}
+	if s.RenditionSuffix != "" {
+		o.gate.Suffix = regexp.MustCompile(s.RenditionSuffix) // has been checked
+	}
+	for published, as := range s.Renditions {
+		stream, rung, _ := strings.Cut(as, ":")
+		o.gate.Renditions[published] = ingest.Rendition{Stream: stream, Name: rung}
 	}
 	o.rtmp = &rtmp.Server{
 		Publisher:        o.gate,

@@ -2,12 +2,14 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"path"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,9 +27,11 @@ type Settings struct {
 
 	StreamSettings `group:"stream"`
 
-	PublishKeys       []string          `name:"publish-keys" sep:"," placeholder:"KEY,..." group:"publish" help:"Keys of which a publisher must show one (rtmp://HOST/live/NAME?key=KEY). None: anybody may publish. Better in the file or the environment, where other users of the machine do not see them."`
-	PublishKeysByName map[string]string `name:"publish-keys-by-name" mapsep:"," placeholder:"APP/NAME=KEY,..." group:"publish" help:"Keys that open one stream only, beside the general ones."`
+	PublishKeys       []string          `name:"publish-keys" secret:"" sep:"," placeholder:"KEY,..." group:"publish" help:"Keys of which a publisher must show one (rtmp://HOST/live/NAME?key=KEY). None: anybody may publish. Better in the file or the environment, where other users of the machine do not see them."`
+	PublishKeysByName map[string]string `name:"publish-keys-by-name" secret:"" mapsep:"," placeholder:"APP/NAME=KEY,..." group:"publish" help:"Keys that open one stream only, beside the general ones."`
 	Takeover          string            `name:"takeover" default:"refuse" enum:"refuse,takeover" group:"publish" help:"A second publisher on a live name is refused, or takes over (refuse, takeover)."`
+	RenditionSuffix   string            `name:"rendition-suffix" default:"_[0-9]+p[0-9]*" placeholder:"REGEXP" group:"publish" help:"What at the end of a published name says that it is one rendition of a stream: live/cam_720p is rendition 720p of live/cam. Empty: nothing does; ?rendition=720p always works."`
+	Renditions        map[string]string `name:"renditions" mapsep:"," placeholder:"APP/PUBLISHED=APP/NAME:RENDITION,..." group:"publish" help:"Published names that are renditions of a stream, one by one: live/hd=live/cam:1080p."`
 	HandshakeTimeout  time.Duration     `name:"handshake-timeout" default:"5s" group:"publish" help:"For an encoder's RTMP handshake."`
 	IdleTimeout       time.Duration     `name:"idle-timeout" default:"10s" group:"publish" help:"A publisher that sends nothing for so long is disconnected."`
 	WriteTimeout      time.Duration     `name:"write-timeout" default:"5s" group:"publish" help:"For one RTMP reply to be taken by the encoder."`
@@ -53,6 +57,7 @@ type StreamSettings struct {
 	WindowSegments int           `name:"window-segments" default:"8" help:"Segments in a playlist, at least."`
 	WindowMin      time.Duration `name:"window-min" default:"0" help:"Time in a playlist, at least; 0 is six target durations."`
 	LongGOP        string        `name:"long-gop" default:"stretch" enum:"stretch,cut,refuse" help:"When keyframes are further apart than the target: stretch the segments of that run (up to 10s), cut them without a keyframe, or refuse the publication (stretch, cut, refuse)."`
+	Expect         []string      `name:"expect-renditions" sep:"," placeholder:"RENDITION,..." help:"Renditions of which a stream's first playlist lists all: it waits for them, three target durations at most."`
 	LossGrace      time.Duration `name:"loss-grace" default:"90s" help:"How long a stream waits for a publisher that was lost before it ends."`
 	UnpublishGrace time.Duration `name:"unpublish-grace" default:"10s" help:"The same after a publisher has said goodbye."`
 }
@@ -140,6 +145,15 @@ func (s *Settings) finish() error {
 			return bad("publish-keys-by-name", "%s: %w", name, err)
 		}
 	}
+	if _, err := regexp.Compile(s.RenditionSuffix); err != nil {
+		return bad("rendition-suffix", "%q is not a regular expression: %w", s.RenditionSuffix, err)
+	}
+	for from, to := range s.Renditions {
+		stream, rung, ok := strings.Cut(to, ":")
+		if err := errors.Join(ingest.CheckName(from), ingest.CheckName(stream), ingest.CheckRendition(rung)); !ok || err != nil {
+			return bad("renditions", "%s=%s: want APP/PUBLISHED=APP/NAME:RENDITION", from, to)
+		}
+	}
 	for _, t := range []struct {
 		name string
 		d    time.Duration
@@ -192,6 +206,8 @@ func (s *StreamSettings) check() error {
 	case s.WindowSegments < minSegments && s.leastWindow() < minSegments*s.longestTarget():
 		return bad("window-segments", "%d is less than %d: write at least %[2]d, or a window_min of at least %v",
 			s.WindowSegments, minSegments, minSegments*s.longestTarget())
+	case len(s.Expect) > segmenter.MaxRenditions:
+		return bad("expect-renditions", "%d are more than %d", len(s.Expect), segmenter.MaxRenditions)
 	case s.LossGrace <= 0 || s.LossGrace > maxGrace:
 		return bad("loss-grace", "%v is not between 0, exclusive, and %v", s.LossGrace, maxGrace)
 	case s.UnpublishGrace <= 0 || s.UnpublishGrace > maxGrace:
@@ -228,6 +244,7 @@ func (s *Settings) segmenterConfig(name string) segmenter.Config {
 		LongGOP:        segmenter.LongGOP(c.LongGOP),
 		LossGrace:      c.LossGrace,
 		UnpublishGrace: c.UnpublishGrace,
+		Ladder:         c.Expect,
 	}
 }
 
@@ -255,6 +272,9 @@ type field struct {
 	tag   reflect.StructTag
 	value reflect.Value
 }
+
+// secret says whether the setting's values are not to be printed.
+func (f field) secret() bool { _, ok := f.tag.Lookup("secret"); return ok }
 
 // fieldsOf returns the settings in the struct that p points to, by name.
 func fieldsOf(p any) map[string]field {

@@ -173,14 +173,15 @@ func (c *conn) publish(q *request) error {
 	if !ok {
 		return c.refuse(q.stream, fmt.Errorf("%w: publish without a name", ingest.ErrBadName))
 	}
-	name, key := publication(c.app, c.tcURL, given)
+	name, key, rendition := publication(c.app, c.tcURL, given)
 	c.name = name
 	w, err := c.srv.Publisher.Publish(c.ctx, ingest.Request{
-		Protocol: "rtmp",
-		Name:     name,
-		Key:      key,
-		Remote:   remote(c.nc),
-		Kick:     c.kick,
+		Protocol:  "rtmp",
+		Name:      name,
+		Rendition: rendition,
+		Key:       key,
+		Remote:    remote(c.nc),
+		Kick:      c.kick,
 	})
 	if err != nil {
 		return c.refuse(q.stream, err)

@@ -1,18 +1,22 @@
 package rtmp
 
 import (
+	"cmp"
 	"net/url"
 	"strings"
 )
 
-// keyParameter is the query parameter that carries the publish key.
-const keyParameter = "key"
+// The query parameters that carry the publish key, and which rendition of the stream is published.
+const (
+	keyParameter       = "key"
+	renditionParameter = "rendition"
+)
 
-// publication returns the name "<app>/<name>" and the key of a publication. Encoders are configured by one address or by
+// publication returns the name "<app>/<name>", the key and the rendition of a publication. Encoders are configured by one address or by
 // address and "stream key", and what follows a question mark in either may end up in the publish name, in app or in
-// tcUrl only: the key is looked for in this order, the closest to the stream first. Empty keys count as none.
+// tcUrl only: key and rendition are looked for in this order, the closest to the stream first. Empty ones count as none.
 // When app is empty the path of tcUrl stands in for it.
-func publication(app, tcURL, publish string) (name, key string) {
+func publication(app, tcURL, publish string) (name, key, rendition string) {
 	publish, pubQuery, _ := strings.Cut(publish, "?")
 	app, appQuery, _ := strings.Cut(app, "?")
 	tcURL, tcQuery, _ := strings.Cut(tcURL, "?")
@@ -33,21 +37,19 @@ func publication(app, tcURL, publish string) (name, key string) {
 	default:
 		name = app + "/" + publish
 	}
-	for _, query := range []string{pubQuery, appQuery, tcQuery} {
-		if key = queryKey(query); key != "" {
-			break
-		}
+	parameter := func(name string) string {
+		return cmp.Or(queryValue(pubQuery, name), queryValue(appQuery, name), queryValue(tcQuery, name))
 	}
-	return name, key
+	return name, parameter(keyParameter), parameter(renditionParameter)
 }
 
-// queryKey returns the key in a query. A plus sign stays one: encoders send what was typed.
-func queryKey(query string) string {
+// queryValue returns a parameter of a query. A plus sign stays one: encoders send what was typed.
+func queryValue(query, parameter string) string {
 	for query != "" {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
 		name, value, _ := strings.Cut(pair, "=")
-		if name != keyParameter || value == "" {
+		if name != parameter || value == "" {
 			continue
 		}
 		if v, err := url.PathUnescape(value); err == nil {

@@ -24,7 +24,7 @@ func TestPublication(t *testing.T) {
 		{"live", "rtmp://h/live", "../x", "live/../x", ""}, // for the Publisher to refuse
 		{"live", "rtmp://h/live", "%2e%2e", "live/%2e%2e", ""},
 	} {
-		name, key := publication(c.app, c.tcURL, c.publish)
+		name, key, _ := publication(c.app, c.tcURL, c.publish)
 		if name != c.name || key != c.key {
 			t.Errorf("%q %q %q: %q %q, want %q %q", c.app, c.tcURL, c.publish, name, key, c.name, c.key)
 		}

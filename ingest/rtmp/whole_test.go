@@ -19,7 +19,7 @@ import (
 type origins struct{ o segmenter.Origin }
 
 func (o *origins) Publish(_ context.Context, r ingest.Request) (ingest.Writer, error) {
-	return o.o.Open(r.Name, time.Unix(1767323045, 0))
+	return o.o.Open(r.Name, "", time.Unix(1767323045, 0))
 }
 
 // encoded returns the bytes of a publication of so many seconds: 30 fps at 3 Mb/s with a key frame every two seconds, and

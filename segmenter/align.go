@@ -1,0 +1,104 @@
+package segmenter
+
+// How a publication that joins others is laid onto their timeline.
+
+// A keyTime is a key frame: when it is presented, on whatever timeline, and when it arrived, Unix ns.
+type keyTime struct{ time, arrived int64 }
+
+// Evidence is what tells that two publications carry the same picture at the same time.
+type Evidence string
+
+// The kinds of evidence, the strongest first.
+const (
+	// Leads: there is nothing to compare with.
+	Leads Evidence = "leads"
+	// SharedBase: its timestamps are those of another publication of the stream.
+	SharedBase Evidence = "timestamps"
+	// Assumed: its key frames come in the rhythm of the leader's, and arrive beside them. That is right when encoders place key
+	// frames by the content, and nothing shows that they do.
+	Assumed Evidence = "assumed from key frames"
+	// Arrival: it has no key frames, and is laid where it arrives.
+	Arrival Evidence = "assumed from arrival"
+)
+
+// What may be believed: by how much publications of one source may lag one another.
+const (
+	maxLagTime  = 500_000_000 // ns, on a shared base, or half the time between key frames if that is longer
+	lagOfKeys   = 0.4         // of the time between key frames, without one
+	minAgreeing = 2           // key frames that have to agree without a shared base
+)
+
+// align returns what has to be added to a publication's times, ns, so that its key frames own, the latest last, are those of
+// the leader. first says that own[0] is the publication's very first, which comes wherever the encoder was begun. shared are
+// the offsets of the publications that are on the timeline; half is the tolerance, half a frame.
+func align(own, lead []keyTime, first bool, shared []int64, half int64) (offset int64, by Evidence, ok bool) {
+	if len(own) == 0 || len(lead) == 0 {
+		return 0, "", false
+	}
+	cadence := interval(lead)
+	lag := int64(maxLagTime)
+	lag = max(lag, cadence/2)
+	for _, off := range shared {
+		n, of := 0, 0
+		for i, k := range own {
+			if k.time+off > lead[len(lead)-1].time+half {
+				continue // the leader has not come so far
+			}
+			if !first || i > 0 || len(own) == 1 {
+				of++
+			}
+			for _, l := range lead {
+				if near(k.time+off, l.time, half) && near(k.arrived, l.arrived, lag) {
+					n++
+					break
+				}
+			}
+		}
+		if n > 0 && 2*n >= of {
+			return off, SharedBase, true
+		}
+	}
+	if first {
+		own = own[1:]
+	}
+	agreeing, least := 0, int64(0)
+	for _, k := range own {
+		for _, l := range lead {
+			off, late := l.time-k.time, abs(k.arrived-l.arrived)
+			if float64(late) > lagOfKeys*float64(cadence) {
+				continue
+			}
+			n := 0
+			for _, q := range own {
+				if among(q.time+off, lead, half) {
+					n++
+				}
+			}
+			if n > agreeing || n == agreeing && late < least {
+				offset, agreeing, least = off, n, late
+			}
+		}
+	}
+	return offset, Assumed, agreeing >= minAgreeing
+}
+
+// interval is the mean time between key frames; 0 is unknown.
+func interval(keys []keyTime) int64 {
+	if n := len(keys); n > 1 {
+		return (keys[n-1].time - keys[0].time) / int64(n-1)
+	}
+	return 0
+}
+
+func among(t int64, keys []keyTime, half int64) bool {
+	for _, k := range keys {
+		if near(t, k.time, half) {
+			return true
+		}
+	}
+	return false
+}
+
+func near(a, b, within int64) bool { return abs(a-b) <= within }
+
+func abs(v int64) int64 { return max(v, -v) }

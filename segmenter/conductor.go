@@ -1,0 +1,362 @@
+package segmenter
+
+import (
+	"math"
+	"sync/atomic"
+
+	"headwater/segmenter/media"
+)
+
+// A boundary is where a segment begins in all renditions: at the leader's key frame, at every other rendition's key frame of
+// the same time, and at the first audio frame from there on.
+type boundary struct {
+	msn     uint64
+	time    int64 // presentation time on the run's timeline, ns
+	disc    bool
+	discSeq uint64
+	loose   bool  // it is not at a key frame: every rendition begins with whatever frame comes
+	arrived int64 // of the frame that begins it, Unix ns
+}
+
+// A conductor decides where segments begin, in all renditions of a run, whatever publications feed them. One publication
+// leads: it announces boundaries, and says with decided up to where it has made up its mind. The lanes of the others, and
+// its own audio, take the boundaries over when they get there. A rendition that nobody feeds goes on as gaps.
+//
+// Run.mu protects what is not atomic.
+type conductor struct {
+	leader  atomic.Pointer[Publication] // nil: nobody leads, and no segment is open
+	last    atomic.Uint64               // the number of the latest boundary; 0 before the first
+	decided atomic.Int64                // no further boundary will be at or before this time on the timeline, ns
+	heard   atomic.Int64                // when the leader's latest sample arrived, Unix ns
+	gen     atomic.Uint64               // rises when the run comes to a halt: every publication has to be placed anew
+
+	heir   *Publication   // takes the lead with the next boundary
+	pubs   []*Publication // that are on the timeline, in the order in which they came
+	recent []boundary     // the latest boundaries, the last one last
+	keys   []keyTime      // the latest key frames of the leader
+	discs  uint64         // discontinuities so far: the Discontinuity Sequence Number of what is being made
+	due    bool           // a discontinuity is wanted at the next boundary
+	edge   int64          // where the furthest rendition ends on the timeline, ns
+}
+
+// How many boundaries and key frames are remembered. A lane that is further behind has lost its rendition's place.
+const (
+	maxRecent = 16
+	maxKeys   = 32
+	maxBehind = 2 // boundaries that a rendition may lag before the conductor makes gaps of what is missing
+)
+
+// leads says whether p leads.
+func (r *Run) leads(p *Publication) bool { return r.leader.Load() == p }
+
+// lead makes p the leader if there is none, and says whether it did. Whoever leads announces a boundary next.
+func (r *Run) lead(p *Publication) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leader.Load() != nil {
+		return false
+	}
+	r.enlist(p)
+	p.leadFrom = math.MinInt64
+	r.leader.Store(p)
+	r.keys = r.keys[:0]
+	r.heard.Store(p.arrived)
+	return true
+}
+
+// join puts p beside the leader, and says whether there still is one.
+func (r *Run) join(p *Publication) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leader.Load() == nil {
+		return false
+	}
+	r.enlist(p)
+	return true
+}
+
+func (r *Run) enlist(p *Publication) {
+	p.gen = r.gen.Load()
+	r.pubs = append(r.pubs, p)
+}
+
+// announce begins the next segment, at a time on the timeline, for everybody. It says false when p does not lead (any more).
+func (r *Run) announce(p *Publication, b boundary) (boundary, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leader.Load() != p {
+		return boundary{}, false
+	}
+	b.msn = r.last.Load() + 1
+	if b.msn == 1 {
+		b.msn = r.FirstMSN
+	}
+	b.disc = b.disc || r.due
+	r.due = false
+	if b.disc {
+		r.discs++
+	}
+	b.discSeq = r.discs
+	if len(r.recent) == maxRecent {
+		r.recent = append(r.recent[:0], r.recent[1:]...)
+	}
+	r.recent = append(r.recent, b)
+	r.decided.Store(b.time)
+	r.last.Store(b.msn)
+	for _, x := range *r.renditions.Load() {
+		switch {
+		case x.window.Load() == nil:
+		case x.owner == nil:
+			r.advance(x, b.msn)
+		case b.msn > maxBehind:
+			r.advance(x, b.msn-maxBehind)
+		}
+	}
+	if r.heir != nil && r.heir.inStep.Load() || r.heir != nil && !p.hasVideo.Load() {
+		r.crown(r.heir)
+	}
+	return b, true
+}
+
+// progress says that p, if it still leads, has decided everything up to that time on the timeline, ns.
+func (r *Run) progress(p *Publication, decided, arrived int64) {
+	if r.leads(p) {
+		r.decided.Store(max(decided, r.decided.Load()))
+		r.heard.Store(arrived)
+	}
+}
+
+// advance makes gaps of x's segments up to that number, which is open then, at least.
+func (r *Run) advance(x *Rendition, msn uint64) {
+	for _, b := range r.recent {
+		if b.msn > msn {
+			return
+		}
+		if x.running && x.open.MSN < b.msn || !x.running && x.open.MSN <= b.msn {
+			x.vacate(b)
+		}
+	}
+}
+
+// since returns the boundaries after msn, as far as they are remembered.
+func (r *Run) since(dst []boundary, msn uint64) []boundary {
+	for _, b := range r.recent {
+		if b.msn > msn {
+			dst = append(dst, b)
+		}
+	}
+	return dst
+}
+
+// noteKey remembers a key frame of the leader.
+func (r *Run) noteKey(k keyTime) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.keys) == maxKeys {
+		r.keys = append(r.keys[:0], r.keys[1:]...)
+	}
+	r.keys = append(r.keys, k)
+}
+
+// inherit makes p the leader from the next boundary on.
+func (r *Run) inherit(p *Publication) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.leader.Load() != p {
+		r.heir = p
+	}
+}
+
+// seize makes p the leader now, if the one that leads has not been heard of for so long.
+func (r *Run) seize(p *Publication, now int64) bool {
+	if now-r.heard.Load() < maxSilence {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.crown(p)
+	r.heard.Store(now)
+	return true
+}
+
+// crown makes p the leader, from where the one before it stands.
+func (r *Run) crown(p *Publication) {
+	p.leadFrom = r.decided.Load()
+	r.leader.Store(p)
+	r.heir = nil
+}
+
+// maxSilence is how long, in arrival time, the others wait for a leader that says nothing.
+const maxSilence = 1 * media.Second
+
+// yield hands the lead over to another publication, if p has it, and says whether somebody leads who is not p.
+func (r *Run) yield(p *Publication) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.handOver(p)
+}
+
+func (r *Run) handOver(p *Publication) bool {
+	if r.heir == p {
+		r.heir = nil
+	}
+	if r.leader.Load() != p {
+		return r.leader.Load() != nil
+	}
+	var best *Publication
+	for _, q := range r.pubs {
+		if q != p && q.inStep.Load() && (best == nil || q.interval.Load() > best.interval.Load()) {
+			best = q
+		}
+	}
+	if best == nil {
+		return false
+	}
+	r.crown(best)
+	return true
+}
+
+// leave takes p off the timeline, which it has filled up to end. When nobody is left to lead, every open segment ends, and
+// whoever else is on the timeline has to be placed anew.
+func (r *Run) leave(p *Publication, end int64) {
+	r.mu.Lock()
+	for i, q := range r.pubs {
+		if q == p {
+			r.pubs = append(r.pubs[:i:i], r.pubs[i+1:]...)
+			break
+		}
+	}
+	if p.gen == r.gen.Load() {
+		if r.handOver(p) {
+			for _, l := range p.lanes {
+				r.vacant(l)
+			}
+		} else {
+			r.halt(end)
+		}
+	}
+	r.mu.Unlock()
+	r.settle()
+}
+
+// vacant leaves l's rendition to others. Run.mu is held.
+func (r *Run) vacant(l *lane) {
+	x := l.rend
+	l.open = false
+	if x.owner != l || r.ended {
+		return
+	}
+	x.owner = nil
+	x.nextPart = -1 // what was hinted will not come
+	if n := len(r.recent); n > 0 && x.open.MSN < r.recent[n-1].msn {
+		r.advance(x, r.recent[n-1].msn)
+	} else {
+		x.publish()
+	}
+}
+
+// halt ends every open segment at about end. Run.mu is held.
+func (r *Run) halt(end int64) {
+	r.leader.Store(nil)
+	r.heir = nil
+	r.pubs = nil
+	r.gen.Add(1)
+	if r.ended {
+		return
+	}
+	for _, x := range *r.renditions.Load() {
+		x.owner = nil
+		if x.window.Load() == nil {
+			continue
+		}
+		last := media.Rescale(end, media.Second, x.open.Init.Track.Timescale)
+		if e, ok := x.soundEnd(); ok && x.running && x.open.MSN+1 == r.last.Load() && last > e &&
+			last-e <= media.Rescale(int64(r.limit())+r.slack.Load(), media.Second, x.open.Init.Track.Timescale) {
+			// What lags is missing at the end: the gap begins where the media ends.
+			x.vacateAt(r.recent[len(r.recent)-1], e)
+		}
+		r.advance(x, r.last.Load())
+		if !x.running {
+			continue
+		}
+		at := max(last, x.open.Start+1)
+		if e, ok := x.soundEnd(); ok {
+			at = e // a discontinuity follows, or nothing
+		}
+		x.cut(at, nil)
+		x.publish()
+	}
+}
+
+// place finds what has to be added to p's times, from its key frames; with shared, of which it is another's, exactly.
+func (r *Run) place(p *Publication, half int64) (offset int64, s *shift, by Evidence, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var offsets []int64
+	var shifts []*shift
+	for _, q := range r.pubs {
+		if s := q.shift.Load(); s != nil && q.hasVideo.Load() {
+			offsets = append(offsets, media.Rescale(s.ticks, s.scale, media.Second))
+			shifts = append(shifts, s)
+		}
+	}
+	if lead := r.leader.Load(); lead != nil && !lead.hasVideo.Load() {
+		// Audio leads: there are no key frames to compare with.
+		k := p.keys[len(p.keys)-1]
+		if s := lead.shift.Load(); s != nil {
+			if off := media.Rescale(s.ticks, s.scale, media.Second); near(k.time+off, r.decided.Load(), maxLagTime) {
+				return off, s, SharedBase, true
+			}
+		}
+		return r.decided.Load() - k.time, nil, Arrival, true
+	}
+	offset, by, ok = align(p.keys, r.keys, p.keysSeen == len(p.keys), offsets, half)
+	if by == SharedBase {
+		for i, o := range offsets {
+			if o == offset {
+				s = shifts[i]
+			}
+		}
+	}
+	return offset, s, by, ok
+}
+
+// ends is where the furthest rendition ends on the timeline, ns.
+func (r *Run) ends() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.edge
+}
+
+// video says whether the leader has video.
+func (r *Run) video() bool {
+	p := r.leader.Load()
+	return p != nil && p.hasVideo.Load()
+}
+
+// feeds says whether another publication than p feeds x.
+func (r *Run) feeds(x *Rendition, p *Publication) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return x.owner != nil && x.owner.pub != p
+}
+
+// tighten lowers by how much a video segment may exceed the target duration.
+func (r *Run) tighten(ns int64) {
+	for {
+		was := r.slack.Load()
+		if was <= ns || r.slack.CompareAndSwap(was, ns) {
+			return
+		}
+	}
+}
+
+// latest is where the latest segment began, ns.
+func (r *Run) latest() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.recent); n > 0 {
+		return r.recent[n-1].time
+	}
+	return 0
+}

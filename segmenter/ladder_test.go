@@ -1,0 +1,368 @@
+package segmenter
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"headwater/segmenter/media"
+)
+
+// A rung is one of several encoders of one live source. Frame n of the source is in every rung; its number is in the size of
+// its sample, so that what is presented when can be read back from the parts.
+type rung struct {
+	*feed
+	name  string
+	from  float64 // joins, seconds of the source
+	to    float64 // leaves; 0: never
+	lag   float64 // arrives so much later, s
+	every int     // takes every n-th frame of the source
+	late  bool    // has left
+
+	pending *feed // what the encoder will be when it joins; nil: the usual
+}
+
+const sourceRate = 30
+
+// ladder runs encoders of one source side by side, in the order in which their samples arrive, for so many seconds.
+func ladder(t *testing.T, o *Origin, seconds float64, rungs ...*rung) {
+	t.Helper()
+	wall := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for {
+		var next *rung
+		var video bool
+		first := math.Inf(1)
+		for _, r := range rungs {
+			if r.late {
+				continue
+			}
+			v, a := float64(0), math.Inf(1)
+			if r.feed == nil {
+				v = r.from
+			} else {
+				v = float64(r.frames) / sourceRate
+				if r.audio >= 0 {
+					a = float64(r.audios) * 1024 / 48000
+				}
+			}
+			if at := min(v, a) + r.lag; at < first {
+				first, next, video = at, r, v <= a
+			}
+		}
+		if next == nil || first >= seconds {
+			return
+		}
+		if next.feed == nil {
+			next.open(t, o, wall)
+		}
+		if next.to > 0 && first-next.lag >= next.to {
+			next.late = true
+			if err := next.pub.Close(errors.New("reset")); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if video {
+			next.picture()
+		} else {
+			next.sound()
+		}
+	}
+}
+
+func (r *rung) open(t *testing.T, o *Origin, wall time.Time) {
+	pub, err := o.Open("live/a", r.name, wall.Add(time.Duration(r.from*1e9)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := r.pending
+	if f == nil {
+		f = &feed{fps: sourceRate, gop: 60, depth: 2, audio: 1, speed: 1}
+	}
+	f.t, f.pub, f.wall = t, pub, wall.UnixNano()+int64(r.lag*1e9)
+	f.frames, f.audios = int(math.Ceil(r.from*sourceRate)), int(math.Ceil(r.from*48000/1024))
+	for f.frames%max(r.every, 1) != 0 {
+		f.frames++
+	}
+	first := f.frames
+	keyAt := f.keyAt
+	f.keyAt = func(n int) bool { return n == first || keyAt != nil && keyAt(n) || n%f.gop == 0 }
+	f.payload = make([]byte, 1<<15)
+	r.feed = f
+	f.tracks()
+}
+
+func (r *rung) picture() {
+	f := r.feed
+	n := f.frames
+	f.frames += max(r.every, 1)
+	// A frame of the source is presented at the same time in all, and decoded sooner the deeper they reorder.
+	cto := int64(math.Round(float64(f.depth*max(r.every, 1))/sourceRate*1000)) * 90
+	ms := f.base + 200 + int64(math.Round(float64(n)/sourceRate*1000))
+	if f.jitter != nil {
+		ms += f.jitter(n)
+	}
+	key := f.keyAt(n)
+	s := media.Sample{DTS: ms*90 - cto, CTO: int32(cto), Sync: key, Arrived: f.at(float64(n) / sourceRate), Data: f.payload[:1000+n]}
+	if err := f.pub.WriteSample(0, &s); err != nil {
+		f.t.Fatalf("%s: frame %d: %v", r.name, n, err)
+	}
+}
+
+// shown returns, by Media Sequence Number, what the source's time is minus the presentation time, of every sample, s.
+func shown(x *watcher) map[uint64][]float64 {
+	out := map[uint64][]float64{}
+	for _, s := range x.segs {
+		for _, p := range s.Parts {
+			at := p.Time
+			for _, row := range p.Samples {
+				out[s.MSN] = append(out[s.MSN], float64(row.Size-1000)/sourceRate-float64(at+int64(row.CTO))/90000)
+				at += int64(row.Duration)
+			}
+		}
+	}
+	return out
+}
+
+// sameTimes holds what is true of the video renditions of a ladder: a segment is at the same time in all, to the tick, and what
+// is presented then is the same frame of the source.
+func sameTimes(t *testing.T, half float64, keyed bool, xs ...*watcher) {
+	t.Helper()
+	all := map[uint64]*Segment{}
+	for _, x := range xs {
+		for _, s := range x.segs {
+			u := all[s.MSN]
+			if u == nil {
+				all[s.MSN] = s
+				continue
+			}
+			if s.Start != u.Start || s.Duration != u.Duration || s.Time != u.Time || s.DiscSeq != u.DiscSeq || s.Discontinuity != u.Discontinuity {
+				t.Errorf("%s: segment %d from %d for %d at %d (%d), elsewhere from %d for %d at %d (%d) (RFC 8216bis 6.2.4)",
+					x.r.ID, s.MSN, s.Start, s.Duration, s.Time, s.DiscSeq, u.Start, u.Duration, u.Time, u.DiscSeq)
+			}
+			if !s.Gap && !s.Independent && keyed {
+				t.Errorf("%s: segment %d does not begin with a key frame", x.r.ID, s.MSN)
+			}
+		}
+	}
+	ref := map[uint64]float64{}
+	for _, x := range xs {
+		for msn, ds := range shown(x) {
+			for _, d := range ds {
+				if r, ok := ref[msn]; !ok {
+					ref[msn] = d
+				} else if math.Abs(d-r) > half {
+					t.Errorf("%s: segment %d shows a frame %.3f s off", x.r.ID, msn, d-r)
+					break
+				}
+			}
+		}
+	}
+}
+
+func watchAll(t *testing.T, o *Origin, ids ...string) []*watcher {
+	t.Helper()
+	var xs []*watcher
+	for _, id := range ids {
+		xs = append(xs, watch(t, rendition(t, o, "live/a", id)))
+	}
+	return xs
+}
+
+func media0(x *watcher) (n int) {
+	for _, s := range x.segs {
+		if !s.Gap {
+			n++
+		}
+	}
+	return n
+}
+
+// Three pushes of one source form one ladder, whenever they join, with whatever time base, lag, reordering and frame rate.
+func TestLadder(t *testing.T) {
+	long := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
+	with := func(set func(f *feed)) *feed {
+		f := &feed{fps: sourceRate, gop: 60, depth: 2, audio: 1, speed: 1}
+		set(f)
+		return f
+	}
+	restart := func(from float64) func(f *feed) {
+		return func(f *feed) { f.base = -int64(math.Ceil(from*sourceRate) / sourceRate * 1000) }
+	}
+	for name, c := range map[string]struct {
+		rungs []*rung
+		by    Evidence
+		media int // segments that the joining rungs must have at least, of 14
+	}{
+		"together": {by: SharedBase, media: 14, rungs: []*rung{{name: "1080p"}, {name: "720p"}, {name: "480p"}}},
+		"joining": {by: SharedBase, media: 11, rungs: []*rung{{name: "1080p"},
+			{name: "720p", from: 1.3}, {name: "480p", from: 4}}},
+		"restarting at 0": {by: Assumed, media: 9, rungs: []*rung{{name: "1080p"},
+			{name: "720p", from: 1.3, pending: with(restart(1.3))}, {name: "480p", from: 3.7, pending: with(restart(3.7))}}},
+		"lagging": {by: SharedBase, media: 13, rungs: []*rung{{name: "1080p"},
+			{name: "720p", lag: 0.2}, {name: "480p", lag: 0.35}}},
+		"leader lagging": {by: SharedBase, media: 11, rungs: []*rung{{name: "1080p", lag: 0.2},
+			{name: "720p", from: 1}, {name: "480p", from: 1.1, pending: with(func(f *feed) { f.depth = 0 })}}},
+		"lagging and restarting": {by: Assumed, media: 9, rungs: []*rung{{name: "1080p"},
+			{name: "720p", from: 1.3, lag: 0.2, pending: with(restart(1.3))}, {name: "480p", from: 2.6, lag: 0.1, pending: with(restart(2.6))}}},
+		"two frames late": {by: Assumed, media: 9, rungs: []*rung{{name: "1080p"},
+			{name: "720p", from: 0.1, pending: with(func(f *feed) { f.base = 67 })}, {name: "480p", from: 0.2, pending: with(func(f *feed) { f.base = 133 })}}},
+		"half the frames": {by: SharedBase, media: 13, rungs: []*rung{{name: "1080p"},
+			{name: "720p", every: 2, pending: with(func(f *feed) { f.fps = 15 })}, {name: "480p"}}},
+		"reordered otherwise": {by: SharedBase, media: 13, rungs: []*rung{{name: "1080p"},
+			{name: "720p", pending: with(func(f *feed) { f.depth = 2; f.jitter = func(n int) int64 { return int64(n % 2) } })}, {name: "480p"}}},
+		"key frames at scene cuts too": {by: SharedBase, media: 11, rungs: []*rung{
+			{name: "1080p", pending: with(func(f *feed) { f.keyAt = func(n int) bool { return n%97 == 50 } })}, {name: "720p"},
+			{name: "480p", from: 0.5}}},
+		"more key frames in the leader": {by: SharedBase, media: 10, rungs: []*rung{
+			{name: "1080p", pending: with(func(f *feed) { f.gop = 30 })}, {name: "720p", from: 1.5}, {name: "480p", from: 1.5}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := origin(long)
+			ladder(t, o, 30, c.rungs...)
+			xs := watchAll(t, o, "video_1080p", "video_720p", "video_480p")
+			for _, x := range xs {
+				x.checkParts(long, false)
+			}
+			sameTimes(t, 0.5/sourceRate, true, xs...)
+			st, _ := o.Stream("live/a")
+			for _, x := range xs[1:] {
+				if n := media0(x); n < c.media {
+					t.Errorf("%s has %d segments with media of %d: %+v", x.r.ID, n, len(x.segs), inputs(st))
+				}
+				if w := st.Run().Renditions(); len(w) != 4 {
+					t.Errorf("%d renditions", len(w))
+				}
+			}
+			for _, in := range st.Status().Inputs {
+				if in.State == Following && in.By != c.by && in.By != Leads {
+					t.Errorf("%s is aligned by %q, want %q", in.Rung, in.By, c.by)
+				}
+				if in.State != Following && in.State != Leading {
+					t.Errorf("%s is %s: %s", in.Rung, in.State, in.Reason)
+				}
+			}
+			if !st.Run().IsReady() {
+				t.Error("not ready")
+			}
+		})
+	}
+}
+
+func inputs(st *Stream) (out []string) {
+	for _, in := range st.Status().Inputs {
+		out = append(out, fmt.Sprintf("%s %s by %s, %v %v: %s", in.Rung, in.State, in.By, in.Skew, in.Lag, in.Reason))
+	}
+	return out
+}
+
+// An encoder whose key frames are not those of the others is kept out, with a reason, and the others do not suffer.
+func TestKeptOut(t *testing.T) {
+	cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
+	o := origin(cfg)
+	bad := &rung{name: "720p", pending: &feed{fps: sourceRate, gop: 90, depth: 2, audio: -1, speed: 1}}
+	ladder(t, o, 60, &rung{name: "1080p"}, bad)
+	st, _ := o.Stream("live/a")
+	for _, in := range st.Status().Inputs {
+		if in.Rung == "720p" && (in.State != Out && in.State != Aligning || in.Reason == "") {
+			t.Errorf("720p is %s: %q", in.State, in.Reason)
+		}
+	}
+	x := watchAll(t, o, "video_1080p")[0]
+	x.check(cfg)
+	if media0(x) != len(x.segs) || len(x.segs) < 28 {
+		t.Errorf("the leader has %d segments with media, of %d", media0(x), len(x.segs))
+	}
+}
+
+// Whoever leaves, the others go on; what has left is a gap, and comes back under its old name.
+func TestLadderLeaves(t *testing.T) {
+	for _, leaver := range []int{0, 1} {
+		t.Run(fmt.Sprint(leaver), func(t *testing.T) {
+			cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
+			o := origin(cfg)
+			rungs := []*rung{{name: "1080p"}, {name: "720p"}, {name: "480p"}}
+			rungs[leaver].to = 9.5
+			back := &rung{name: rungs[leaver].name, from: 17.2}
+			ladder(t, o, 40, append(rungs, back)...)
+			xs := watchAll(t, o, "video_1080p", "video_720p", "video_480p")
+			for i, x := range xs {
+				x.checkParts(cfg, false)
+				gaps := len(x.segs) - media0(x)
+				if i == leaver && (gaps < 3 || gaps > 5) || i != leaver && gaps > 0 {
+					t.Errorf("%s has %d gaps", x.r.ID, gaps)
+				}
+				if !x.segs[len(x.segs)-1].Gap != true {
+					t.Errorf("%s ends with a gap", x.r.ID)
+				}
+				for _, s := range x.segs {
+					if s.Discontinuity {
+						t.Errorf("%s: segment %d is a discontinuity", x.r.ID, s.MSN)
+					}
+				}
+			}
+			sameTimes(t, 0.5/sourceRate, true, xs...)
+			a := watchAll(t, o, "audio")[0]
+			a.checkParts(cfg, false)
+			if n := len(a.segs) - media0(a); n > 1 {
+				t.Errorf("audio has %d gaps", n)
+			}
+		})
+	}
+}
+
+// Whatever encoders of one source do, what is listed under one number is the same time of it.
+func TestAnyLadder(t *testing.T) {
+	for seed := range 60 {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(uint64(seed), 7))
+			cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
+			o := origin(cfg)
+			gop := []int{30, 60, 60, 90}[rnd.IntN(4)]
+			keyed := gop <= 60
+			var rungs []*rung
+			for _, name := range []string{"", "720p", "480p", "360p"} {
+				for at := 6 * rnd.Float64(); at < 40; {
+					r := &rung{name: name, from: at, lag: 0.25 * rnd.Float64(), every: 1}
+					r.pending = &feed{fps: sourceRate, gop: gop, depth: 2, audio: 1 - 2*rnd.IntN(2), speed: 1}
+					amount := rnd.Int64N(3)
+					r.pending.jitter = func(int) int64 { return rnd.Int64N(2*amount+1) - amount }
+					if rnd.IntN(3) == 0 {
+						r.pending.base = rnd.Int64N(1 << 30)
+					}
+					if rnd.IntN(4) == 0 {
+						keyed = false // a scene cut may come just before a key frame, which then begins no segment
+						p := 0.01 * rnd.Float64()
+						cuts := map[int]bool{}
+						for n := range 2000 {
+							cuts[n] = rnd.Float64() < p
+						}
+						r.pending.keyAt = func(n int) bool { return cuts[n] }
+					}
+					stay := 8 + 40*rnd.Float64()
+					r.to = at + stay
+					at += stay + 0.5 + 10*rnd.Float64()
+					rungs = append(rungs, r)
+				}
+			}
+			ladder(t, o, 45, rungs...)
+			st, ok := o.Stream("live/a")
+			if !ok || st.Run() == nil {
+				t.Fatal("nothing was cut")
+			}
+			var xs []*watcher
+			for _, r := range st.Run().Renditions() {
+				x := watch(t, r)
+				x.holes = true // whoever leaves, leaves the rest of a segment empty
+				x.checkParts(cfg, false)
+				if r.Kind == media.Video {
+					xs = append(xs, x)
+				}
+			}
+			sameTimes(t, 0.75/sourceRate, keyed, xs...)
+		})
+	}
+}
