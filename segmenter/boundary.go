@@ -17,7 +17,7 @@ const slackOverTarget = 450 * time.Millisecond
 // target, or half of it if the next key frame would come too late.
 func (p *Publication) cutAtKey(l *lane, pts int64) (bool, error) {
 	e := pts - l.start
-	key := pts - p.lastKey
+	key := pts - p.keyed(l)
 	target, most := l.ticks(int64(p.run.limit())), l.ticks(int64(p.longest()))
 	if key > most && p.run.Config.LongGOP == Refuse {
 		return false, p.refuse(l, key)
@@ -26,6 +26,14 @@ func (p *Publication) cutAtKey(l *lane, pts int64) (bool, error) {
 		return true, nil
 	}
 	return 2*e >= target && e+key > most, nil
+}
+
+// keyed is when the last key frame was.
+func (p *Publication) keyed(l *lane) int64 {
+	if p.lastKey == noKey {
+		return l.start
+	}
+	return p.lastKey
 }
 
 func (p *Publication) refuse(l *lane, gop int64) error {
@@ -72,7 +80,7 @@ func (p *Publication) overflows(l *lane, dts int64) bool {
 	n := (p.cadence + limit - 1) / limit
 	step := p.cadence / n
 	// The next point of the grid that the last key frame began.
-	since := l.cut.d - p.lastKey
+	since := l.cut.d - p.keyed(l)
 	near := (since + step/2) / step * step
 	return near > 0 && near < p.cadence-step/2 && since >= near-frame/2 && since < near+frame && 2*e >= l.ticks(int64(p.run.limit()))
 }

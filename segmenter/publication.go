@@ -337,7 +337,7 @@ func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
 		return media.Rescale(offset, media.Second, scale)
 	})
 	p.began = own + offset
-	p.lastKey, p.cadence = 0, 0
+	p.lastKey, p.cadence = noKey, 0
 	for _, l := range p.lanes {
 		// What has begun before this is over.
 		l.pull()

@@ -2,6 +2,7 @@ package segmenter
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"time"
 
@@ -77,6 +78,9 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 	}
 	return nil
 }
+
+// noKey is the time of a key frame that there has not been.
+const noKey = math.MinInt64
 
 // maxVideoStrays is how many samples in a row may be far off before they are believed.
 const maxVideoStrays = 3
@@ -178,7 +182,10 @@ func (p *Publication) frame(l *lane, f *frame) error {
 	}
 	if f.sync {
 		if f.pts > p.lastKey {
-			p.cadence, p.lastKey = f.pts-p.lastKey, f.pts
+			if p.lastKey != noKey {
+				p.cadence = f.pts - p.lastKey
+			}
+			p.lastKey = f.pts
 		}
 		if leads {
 			run.noteKey(keyTime{l.nanos(f.pts), f.arrived})
@@ -223,14 +230,15 @@ func (p *Publication) progress(l *lane, dts int64) int64 {
 // decide begins a segment with f, or where f would begin, if that is due: the leader's part.
 func (p *Publication) decide(l *lane, f *frame) (began bool, err error) {
 	c := l.cut
-	if f.sync && l.nanos(f.pts) <= p.leadFrom {
+	if f.sync && l.nanos(f.pts+l.half()) < p.leadFrom {
 		return false, nil // whoever led before has decided otherwise
 	}
 	if !l.open { // it has the lead, but not yet a segment
 		if !f.sync {
 			// Nobody else may begin one: the others' must not get too long meanwhile.
-			if t := l.nanos(f.dts); t+l.nanos(2*l.half()) > p.run.latest()+int64(p.longest()) && t > p.leadFrom {
-				p.run.announce(p, boundary{time: t, loose: true, arrived: f.arrived})
+			t, most := l.nanos(f.dts), p.run.latest()+int64(p.longest())
+			if t+l.nanos(2*l.half()) > most {
+				p.run.announce(p, boundary{time: min(t, most), loose: true, arrived: f.arrived})
 			}
 			return false, nil
 		}
@@ -248,7 +256,7 @@ func (p *Publication) decide(l *lane, f *frame) (began bool, err error) {
 		}
 	} else if p.overflows(l, f.dts) {
 		if p.run.Config.LongGOP == Refuse {
-			return false, p.refuse(l, f.dts-p.lastKey)
+			return false, p.refuse(l, f.dts-p.keyed(l))
 		}
 		cut, at = true, c.d
 	}
