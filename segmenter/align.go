@@ -29,7 +29,8 @@ const (
 )
 
 // align returns what has to be added to a publication's times, ns, so that its key frames own, the latest last, are those of
-// the leader. first says that own[0] is the publication's very first, which comes wherever the encoder was begun. shared are
+// the leader. first says that own[0] is the publication's very first, which comes wherever the encoder was begun and so proves
+// nothing when it is not the leader's. shared are
 // the offsets of the publications that are on the timeline; half is the tolerance, half a frame.
 func align(own, lead []keyTime, first bool, shared []int64, half int64) (offset int64, by Evidence, ok bool) {
 	if len(own) == 0 || len(lead) == 0 {
@@ -57,9 +58,6 @@ func align(own, lead []keyTime, first bool, shared []int64, half int64) (offset 
 		if n > 0 && 2*n >= of {
 			return off, SharedBase, true
 		}
-	}
-	if first {
-		own = own[1:]
 	}
 	agreeing, least := 0, int64(0)
 	for _, k := range own {

@@ -288,16 +288,21 @@ func (r *Run) halt(end int64) {
 	}
 }
 
-// place finds what has to be added to p's times, from its key frames; with shared, of which it is another's, exactly.
-func (r *Run) place(p *Publication, half int64) (offset int64, s *shift, by Evidence, ok bool) {
+// place finds what has to be added to p's times, from its key frames, the latest of which has that composition offset, ns. If
+// it is what is added to another's, s is that, exactly.
+func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by Evidence, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var offsets []int64
 	var shifts []*shift
 	for _, q := range r.pubs {
 		if s := q.shift.Load(); s != nil && q.hasVideo.Load() {
-			offsets = append(offsets, media.Rescale(s.ticks, s.scale, media.Second))
-			shifts = append(shifts, s)
+			off := media.Rescale(s.ticks, s.scale, media.Second)
+			offsets, shifts = append(offsets, off), append(shifts, s)
+			// Multiplexers that begin at decode time 0 delay presentation by the depth of reordering.
+			if s.reorder != cto {
+				offsets, shifts = append(offsets, off+s.reorder-cto), append(shifts, nil)
+			}
 		}
 	}
 	if lead := r.leader.Load(); lead != nil && !lead.hasVideo.Load() {
@@ -315,6 +320,7 @@ func (r *Run) place(p *Publication, half int64) (offset int64, s *shift, by Evid
 		for i, o := range offsets {
 			if o == offset {
 				s = shifts[i]
+				break
 			}
 		}
 	}

@@ -210,6 +210,8 @@ func TestLadder(t *testing.T) {
 			{name: "720p", from: 1.3, lag: 0.2, pending: with(restart(1.3))}, {name: "480p", from: 2.6, lag: 0.1, pending: with(restart(2.6))}}},
 		"two frames late": {by: Assumed, media: 9, rungs: []*rung{{name: "1080p"},
 			{name: "720p", from: 0.1, pending: with(func(f *feed) { f.base = 67 })}, {name: "480p", from: 0.2, pending: with(func(f *feed) { f.base = 133 })}}},
+		"multiplexed from decode time 0": {by: SharedBase, media: 13, rungs: []*rung{{name: "1080p"},
+			{name: "720p", pending: with(func(f *feed) { f.depth, f.base = 0, -67 })}, {name: "480p", pending: with(func(f *feed) { f.depth, f.base = 1, -33 })}}},
 		"half the frames": {by: SharedBase, media: 13, rungs: []*rung{{name: "1080p"},
 			{name: "720p", every: 2, pending: with(func(f *feed) { f.fps = 15 })}, {name: "480p"}}},
 		"reordered otherwise": {by: SharedBase, media: 13, rungs: []*rung{{name: "1080p"},
@@ -363,6 +365,76 @@ func TestAnyLadder(t *testing.T) {
 				}
 			}
 			sameTimes(t, 0.75/sourceRate, keyed, xs...)
+		})
+	}
+}
+
+// Who asks first gets the whole ladder: it is waited for while its publications find their places, three target durations at
+// most (players do not read a multivariant playlist again).
+func TestLadderIsAwaited(t *testing.T) {
+	cfg := Config{PartTarget: DefaultPartTarget, Ladder: []string{"1080p", "720p", "480p"}}
+	for name, c := range map[string]struct {
+		rungs []*rung
+		want  int
+		at    float64 // at the latest, s
+	}{
+		"all":           {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 0.3}}, 4, 4.5},
+		"one is late":   {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 1.2}}, 4, 6.5},
+		"one is absent": {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}}, 3, 6.5},
+		"unknown":       {[]*rung{{name: "1080p"}, {name: "720p"}, {name: "480p"}, {name: "240p"}}, 5, 4.5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := origin(cfg)
+			for at := 0.1; at < 10; at += 0.1 {
+				ladder(t, o, at, c.rungs...)
+				st, ok := o.Stream("live/a")
+				if !ok || st.Run() == nil || !st.Run().IsReady() {
+					continue
+				}
+				if n := len(st.Run().Presentation().Renditions); n != c.want || at > c.at {
+					t.Errorf("%d renditions after %.1f s, want %d by %.1f s", n, at, c.want, c.at)
+				}
+				return
+			}
+			t.Error("never ready")
+		})
+	}
+}
+
+// A rendition costs no more in a ladder than in a stream of its own: compare the two.
+func BenchmarkLadder(b *testing.B) {
+	const rungs = 5
+	for name, place := range map[string]func(i int) (stream, rung string){
+		"OneStream":   func(i int) (string, string) { return "live/a", fmt.Sprint(i, "p") },
+		"ManyStreams": func(i int) (string, string) { return fmt.Sprint("live/", i), "" },
+	} {
+		b.Run(name, func(b *testing.B) {
+			o := origin(Config{PartTarget: DefaultPartTarget})
+			var fs []*feed
+			for i := range rungs {
+				stream, rung := place(i)
+				wall := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+				pub, err := o.Open(stream, rung, wall)
+				if err != nil {
+					b.Fatal(err)
+				}
+				f := &feed{t: b, pub: pub, fps: 30, gop: 60, depth: 2, wall: wall.UnixNano(), audio: -1, payload: make([]byte, 4000), speed: 1}
+				fs = append(fs, f.tracks())
+			}
+			second := func() {
+				for range 30 {
+					for _, f := range fs {
+						f.frame()
+					}
+				}
+			}
+			for range 40 {
+				second() // until memory is in its steady state
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				second()
+			}
 		})
 	}
 }

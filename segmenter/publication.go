@@ -68,8 +68,9 @@ type Publication struct {
 
 // A shift is what has to be added to times to get those of the run's timeline.
 type shift struct {
-	ticks int64
-	scale uint32
+	ticks   int64
+	scale   uint32
+	reorder int64 // the composition offset of the first key frame, ns
 }
 
 type heldSample struct {
@@ -321,7 +322,7 @@ func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
 		if r := t.FrameRate; r.Num > 0 && r.Den > 0 {
 			half = int64(float64(media.Second) / r.Float() / 2)
 		}
-		offset, shared, p.by, ok = run.place(p, half)
+		offset, shared, p.by, ok = run.place(p, media.Rescale(cto, t.Timescale, media.Second), half)
 	} else {
 		offset, p.by = run.decided.Load()-own, Arrival
 	}
@@ -388,14 +389,14 @@ func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64)
 	for _, l := range p.lanes {
 		l.off = offset(l.scale)
 	}
-	p.shift.Store(&shift{p.leader.off, p.leader.scale})
+	t := &p.tracks[track]
+	p.leader.reorder = media.Rescale(cto, t.Timescale, p.leader.scale)
+	p.shift.Store(&shift{p.leader.off, p.leader.scale, p.leader.nanos(p.leader.reorder)})
 	p.hasVideo.Store(p.leader.cut != nil)
 	if p.leader.cut == nil {
 		p.alone.Store(true)
 		p.stream.placed(p)
 	}
-	t := &p.tracks[track]
-	p.leader.reorder = media.Rescale(cto, t.Timescale, p.leader.scale)
 	p.based, p.change, p.cadence = true, false, 0
 	for i := range p.tracks {
 		if t := &p.tracks[i]; t.Ready() && t.Kind == media.Audio {

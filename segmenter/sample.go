@@ -364,7 +364,7 @@ func (p *Publication) lean(l *lane) {
 		a.off -= a.ticks(p.skew / 2)
 	}
 	l.latest -= l.ticks(p.skew / 2)
-	p.shift.Store(&shift{l.off, l.scale})
+	p.shift.Store(&shift{l.off, l.scale, l.nanos(l.reorder)})
 }
 
 // audio takes a sample of the audio track.

@@ -103,6 +103,7 @@ type collector struct {
 
 	requests, bytes, broken, panics, blocked, refused, delay *prometheus.Desc
 	streams, publishing, target, keyframe, reconnects, discs *prometheus.Desc
+	inLadder, inKeyframe, skew, lag                          *prometheus.Desc
 	parts, segments, gaps, samples, sampleBytes              *prometheus.Desc
 	dropped, adjusted, retained, peak, average               *prometheus.Desc
 }
@@ -125,6 +126,10 @@ func newCollector(s *Server) *collector {
 		streams:    desc("streams", "Streams that are live or were until lately."),
 		publishing: desc("stream_publishing", "1 while an encoder is publishing.", stream...),
 		target:     desc("stream_target_duration_seconds", "Target duration of the current run.", stream...),
+		inLadder:   desc("input_in_ladder", "1 for a publication that is cut beside the others of its stream, 0 for one that is not.", rendition...),
+		inKeyframe: desc("input_keyframe_interval_seconds", "Latest distance between two key frames of a publication.", rendition...),
+		skew:       desc("input_skew_seconds", "A publication's latest key frame against the leader's, in presentation time.", rendition...),
+		lag:        desc("input_lag_seconds", "By how much later than the leader's a publication's latest key frame arrived.", rendition...),
 		keyframe:   desc("stream_keyframe_interval_seconds", "Latest distance between two key frames.", stream...),
 		reconnects: desc("stream_reconnects_total", "Publications that continued a run.", stream...),
 		discs:      desc("stream_discontinuities_total", "Discontinuities.", stream...),
@@ -150,6 +155,7 @@ func newCollector(s *Server) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.requests, c.bytes, c.broken, c.panics, c.blocked, c.refused, c.delay,
+		c.inLadder, c.inKeyframe, c.skew, c.lag,
 		c.streams, c.publishing, c.target, c.keyframe, c.reconnects, c.discs,
 		c.parts, c.segments, c.gaps, c.samples, c.sampleBytes, c.dropped, c.adjusted, c.retained, c.peak, c.average,
 	} {
@@ -205,6 +211,17 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(c.publishing, on, st.Name)
 		gauge(c.keyframe, status.KeyframeInterval.Seconds(), st.Name)
+		for i := range status.Inputs {
+			in := &status.Inputs[i]
+			on := 0.0
+			if in.State == segmenter.Leading || in.State == segmenter.Following {
+				on = 1
+			}
+			gauge(c.inLadder, on, st.Name, in.Rung)
+			gauge(c.inKeyframe, in.KeyframeInterval.Seconds(), st.Name, in.Rung)
+			gauge(c.skew, in.Skew.Seconds(), st.Name, in.Rung)
+			gauge(c.lag, in.Lag.Seconds(), st.Name, in.Rung)
+		}
 		count(c.reconnects, float64(status.Reconnects), st.Name)
 		count(c.discs, float64(status.Discontinuities), st.Name)
 		run := st.Run()

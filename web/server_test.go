@@ -424,6 +424,7 @@ func TestOperations(t *testing.T) {
 	for _, want := range []string{
 		`headwater_streams 1`,
 		`headwater_stream_publishing{stream="live/demo"} 1`,
+		`headwater_input_in_ladder{rendition="",stream="live/demo"} 1`,
 		fmt.Sprintf(`headwater_rendition_parts_total{rendition="video",stream="live/demo"} %d`, e.video().Stats().Parts),
 		fmt.Sprintf(`headwater_rendition_segments_total{rendition="audio",stream="live/demo"} %d`, e.audio().Stats().Segments),
 		`headwater_rendition_retained_bytes{rendition="video",stream="live/demo"} `,
