@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 
@@ -437,4 +438,102 @@ func BenchmarkLadder(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A ladder that nobody watches renders nothing: no playlist, no multivariant playlist, no hash.
+func TestNobodyWatches(t *testing.T) {
+	o := origin(Config{PartTarget: DefaultPartTarget, WindowSegments: 100})
+	rungs := []*rung{{name: "1080p"}, {name: "720p"}, {name: "480p"}, {name: "360p"}, {name: "240p"}}
+	ladder(t, o, 0.5, rungs...)
+	var xs []*watcher
+	st, _ := o.Stream("live/a")
+	for _, r := range st.Run().Renditions() {
+		xs = append(xs, watch(t, r))
+	}
+	ladder(t, o, 20, rungs...)
+	if len(xs) != 6 {
+		t.Fatalf("%d renditions", len(xs))
+	}
+	for _, x := range xs {
+		windows := 0
+		for w := x.w; w != nil; w = w.succ {
+			windows++
+			if w.memo != nil {
+				t.Fatalf("%s: a playlist has been rendered", x.r.ID)
+			}
+		}
+		for _, s := range x.follow().segs {
+			if s.hash != "" {
+				t.Fatalf("%s: segment %d has been hashed", x.r.ID, s.MSN)
+			}
+			for _, p := range s.Parts {
+				if p.hash != "" {
+					t.Fatalf("%s: part %d of segment %d has been hashed", x.r.ID, p.Index, s.MSN)
+				}
+			}
+		}
+		if windows < 50 {
+			t.Errorf("%s: %d windows", x.r.ID, windows)
+		}
+	}
+	if st.Run().pres != nil {
+		t.Error("the run has been described")
+	}
+}
+
+// Publications on different goroutines, and readers meanwhile.
+func TestLadderConcurrent(t *testing.T) {
+	o := origin(Config{PartTarget: DefaultPartTarget})
+	var wg sync.WaitGroup
+	done := make(chan struct{})
+	wall := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for i := range 4 {
+		wg.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 3))
+			from := 0
+			for range 6 {
+				pub, err := o.Open("live/a", fmt.Sprint(i, "p"), wall)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				f := &feed{t: t, pub: pub, fps: 30, gop: 30, depth: 2, wall: wall.UnixNano(), audio: 1, payload: make([]byte, 4000), speed: 1}
+				f.frames, f.audios = from, int(float64(from)/30*46.875)
+				f.tracks()
+				for range 100 + rnd.IntN(300) {
+					f.run(1.0 / 30)
+				}
+				from = f.frames + rnd.IntN(90)
+				pub.Close(errors.New("reset"))
+			}
+		})
+	}
+	var readers sync.WaitGroup
+	readers.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			st, ok := o.Stream("live/a")
+			if !ok || st.Run() == nil {
+				continue
+			}
+			st.Status()
+			st.Run().Presentation()
+			for _, r := range st.Run().Renditions() {
+				w := r.Window()
+				for i := 1; i < len(w.Segments); i++ {
+					if w.Segments[i].MSN != w.Segments[i-1].MSN+1 {
+						t.Errorf("%s: segment %d follows %d", r.ID, w.Segments[i].MSN, w.Segments[i-1].MSN)
+					}
+				}
+			}
+			o.Tick(wall)
+		}
+	})
+	wg.Wait()
+	close(done)
+	readers.Wait()
 }
