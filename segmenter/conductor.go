@@ -218,25 +218,28 @@ func (r *Run) handOver(p *Publication) bool {
 
 // leave takes p off the timeline, which it has filled up to end. When nobody is left to lead, every open segment ends, and
 // whoever else is on the timeline has to be placed anew.
-func (r *Run) leave(p *Publication, end int64) {
+// It says false when the run has come to a halt already.
+func (r *Run) leave(p *Publication, end int64) bool {
 	r.mu.Lock()
+	on := p.gen == r.gen.Load()
 	for i, q := range r.pubs {
 		if q == p {
 			r.pubs = append(r.pubs[:i:i], r.pubs[i+1:]...)
 			break
 		}
 	}
-	if p.gen == r.gen.Load() {
+	if on {
 		if r.handOver(p) {
 			for _, l := range p.lanes {
 				r.vacant(l)
 			}
 		} else {
-			r.halt(end)
+			r.halt(p, end)
 		}
 	}
 	r.mu.Unlock()
 	r.settle()
+	return on
 }
 
 // vacant leaves l's rendition to others. Run.mu is held.
@@ -255,8 +258,24 @@ func (r *Run) vacant(l *lane) {
 	}
 }
 
-// halt ends every open segment at about end. Run.mu is held.
-func (r *Run) halt(end int64) {
+// abandon gives up what p's lanes have, after a halt that was not its own.
+func (r *Run) abandon(p *Publication) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range p.lanes {
+		l.open = false
+		if x := l.rend; x.owner == l {
+			x.owner = nil
+			if r.leader.Load() != nil && !r.ended {
+				r.advance(x, r.last.Load())
+			}
+		}
+	}
+}
+
+// halt ends every open segment at about end, because p leaves. Other publications' renditions stay theirs until they notice: a
+// rendition's file has one writer at any time. Run.mu is held.
+func (r *Run) halt(p *Publication, end int64) {
 	r.leader.Store(nil)
 	r.heir = nil
 	r.pubs = nil
@@ -265,7 +284,9 @@ func (r *Run) halt(end int64) {
 		return
 	}
 	for _, x := range *r.renditions.Load() {
-		x.owner = nil
+		if x.owner != nil && x.owner.pub == p {
+			x.owner = nil
+		}
 		if x.window.Load() == nil {
 			continue
 		}

@@ -160,6 +160,9 @@ func (p *Publication) WriteSample(track int, s *media.Sample) error {
 	p.arrived = s.Arrived
 	if p.based && p.gen != p.run.gen.Load() {
 		p.based = false // the run has come to a halt without this publication
+		p.inStep.Store(false)
+		p.alone.Store(false)
+		p.run.abandon(p)
 	}
 	if !p.based {
 		return p.warm(track, s)
@@ -527,7 +530,10 @@ func (p *Publication) leave() {
 	}
 	p.inStep.Store(false)
 	p.alone.Store(false)
-	p.run.leave(p, end)
+	if !p.run.leave(p, end) {
+		p.alone.Store(false)
+		p.run.abandon(p)
+	}
 	p.keys, p.keysSeen = p.keys[:0], 0
 }
 
@@ -535,10 +541,7 @@ func (p *Publication) leave() {
 func (p *Publication) Close(reason error) error {
 	playable := p.run != nil && p.run.IsReady()
 	defer func() { p.stream.unpublish(p, reason, playable) }()
-	if p.based && p.gen == p.run.gen.Load() {
-		p.leave()
-	}
-	p.based = false
+	p.leave()
 	if p.run != nil {
 		p.await(false)
 	}
