@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -536,4 +537,33 @@ func TestLadderConcurrent(t *testing.T) {
 	wg.Wait()
 	close(done)
 	readers.Wait()
+}
+
+// What leaves and does not return leaves the multivariant playlist when no media of it is listed any more. Its media playlist
+// stays, and it comes back under its old name.
+func TestLadderShrinks(t *testing.T) {
+	o := origin(Config{PartTarget: DefaultPartTarget})
+	rungs := []*rung{{name: "1080p"}, {name: "720p", to: 10}, {name: "720p", from: 45}}
+	listed := func() (ids []string) {
+		st, _ := o.Stream("live/a")
+		for _, d := range st.Run().Presentation().Renditions {
+			ids = append(ids, d.Rendition.ID)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	all, less := []string{"audio", "video_1080p", "video_720p"}, []string{"audio", "video_1080p"}
+	for _, c := range []struct {
+		at   float64
+		want []string
+	}{{9, all}, {20, all}, {40, less}, {52, all}} {
+		ladder(t, o, c.at, rungs...)
+		if got := listed(); !slices.Equal(got, c.want) {
+			t.Errorf("after %g s: %q, want %q", c.at, got, c.want)
+		}
+		x := rendition(t, o, "live/a", "video_720p")
+		if w := x.Window(); w.LastMSN()+1 < rendition(t, o, "live/a", "video_1080p").Window().LastMSN() {
+			t.Errorf("after %g s: the playlist of what has left has stopped at %d", c.at, w.LastMSN())
+		}
+	}
 }

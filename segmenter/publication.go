@@ -531,7 +531,6 @@ func (p *Publication) leave() {
 	p.inStep.Store(false)
 	p.alone.Store(false)
 	if !p.run.leave(p, end) {
-		p.alone.Store(false)
 		p.run.abandon(p)
 	}
 	p.keys, p.keysSeen = p.keys[:0], 0

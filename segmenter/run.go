@@ -1,6 +1,7 @@
 package segmenter
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -283,10 +284,12 @@ func (r *Run) Presentation() *Presentation {
 		return r.pres
 	}
 	p := &Presentation{Run: r, version: v}
-	for _, x := range r.Renditions() {
+	all := r.Renditions()
+	alive := slices.ContainsFunc(all, func(x *Rendition) bool { return x.Window().alive() })
+	for _, x := range all {
 		w := x.Window()
-		if len(w.Segments) == 0 {
-			continue
+		if len(w.Segments) == 0 || alive && !w.alive() {
+			continue // nothing to play, or nothing any more: what has left comes back under its old name
 		}
 		d := Described{Rendition: x, Track: w.Init().Track, init: w.Init()}
 		s := x.Stats()

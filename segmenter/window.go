@@ -76,6 +76,19 @@ func (w *Window) Edge() Edge {
 	return e
 }
 
+// alive says whether w has media: what is not fed goes on as gaps.
+func (w *Window) alive() bool {
+	if len(w.Open.Parts) > 0 && !w.Ended {
+		return true
+	}
+	for i := len(w.Segments) - 1; i >= 0; i-- {
+		if !w.Segments[i].Gap {
+			return true
+		}
+	}
+	return false
+}
+
 // LastMSN is the Media Sequence Number of the last complete segment, 0 when there is none.
 func (w *Window) LastMSN() uint64 {
 	if n := len(w.Segments); n > 0 {
