@@ -116,9 +116,7 @@ func AppendMedia(dst []byte, w *segmenter.Window, skip Skip) []byte {
 		if s.Gap {
 			dst = append(dst, "#EXT-X-GAP\n"...)
 		}
-		dst = append(dst, "#EXTINF:"...)
-		dst = appendUnits(dst, segmentUnits(s, w.TargetDuration))
-		dst = append(dst, ",\n"...)
+		dst = appendDuration(dst, s, w.TargetDuration)
 		dst = appendSegmentName(dst, s.MSN)
 		dst = append(dst, '\n')
 	}
@@ -178,15 +176,12 @@ func appendHead(dst []byte, w *segmenter.Window, l layout, skipped int) []byte {
 	if len(w.Segments) > 0 {
 		first = w.Segments[0].MSN
 	}
-	dst = append(dst, "\n#EXT-X-MEDIA-SEQUENCE:"...)
-	dst = strconv.AppendUint(dst, first, 10)
-	dst = append(dst, "\n#EXT-X-DISCONTINUITY-SEQUENCE:"...)
-	dst = strconv.AppendUint(dst, w.DiscSeq, 10)
+	dst = appendCounters(append(dst, '\n'), first, w.DiscSeq)
 	if skipped > 0 {
-		dst = append(dst, "\n#EXT-X-SKIP:SKIPPED-SEGMENTS="...)
-		dst = strconv.AppendInt(dst, int64(skipped), 10)
+		dst = append(dst, "#EXT-X-SKIP:SKIPPED-SEGMENTS="...)
+		dst = append(strconv.AppendInt(dst, int64(skipped), 10), '\n')
 	}
-	return append(dst, '\n')
+	return dst
 }
 
 // appendStart appends what comes before a segment, and before its first part.

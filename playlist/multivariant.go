@@ -38,7 +38,7 @@ const (
 )
 
 // AppendMultivariant appends the Multivariant Playlist of p to dst: a variant for each video rendition, with the audio
-// renditions as one group; or, when there is no video, one for the audio.
+// renditions as one group; or, when there is no video, one for the audio; and then the I-frame playlists, in the same order.
 func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	video, audio := split(p)
 	m := m3u8.NewMasterPlaylist()
@@ -47,7 +47,8 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
 
 	var group []*m3u8.Alternative
-	var lacking [][]string // what the library cannot write, for each EXT-X-MEDIA and then each EXT-X-STREAM-INF
+	// What the library cannot write, for each EXT-X-MEDIA, then each EXT-X-STREAM-INF, then each EXT-X-I-FRAME-STREAM-INF.
+	var lacking [][]string
 	if len(video) > 0 || len(audio) > 1 {
 		names := map[string]bool{}
 		for i, d := range audio {
@@ -58,7 +59,8 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 			lacking = append(lacking, mediaAttributes(d))
 		}
 	}
-	for _, v := range variants(video, audio) {
+	all := variants(video, audio)
+	for _, v := range all {
 		params := v.params(ranged(video))
 		if group != nil {
 			params.Audio, params.Alternatives = audioGroup, group
@@ -66,17 +68,25 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 		m.Append(uri(p, v.main), nil, params)
 		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.main.Rendition.ID))})
 	}
+	for _, v := range all {
+		if d := v.main; d.Rendition.Kind == media.Video {
+			m.Append(folder(p, d)+IFrames, nil, v.iframeParams(ranged(video)))
+			lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stableIFrames(d))})
+		}
+	}
 	m.SetVersion(1) // nothing in it needs more, EXT-X-MEDIA neither (RFC 8216bis 8), for which the library has made it 4
 	return appendComplete(dst, m.Encode().Bytes(), lacking)
 }
 
 // appendComplete appends a playlist of the library's with what it lacks: attributes that it does not know, in the order of
-// its EXT-X-MEDIA and EXT-X-STREAM-INF lines; and without what it has too much: PROGRAM-ID, which left the standard with
+// its EXT-X-MEDIA, EXT-X-STREAM-INF and EXT-X-I-FRAME-STREAM-INF lines; and without what it has too much: PROGRAM-ID, which left the standard with
 // version 6.
 func appendComplete(dst, text []byte, lacking [][]string) []byte {
 	for line := range bytes.Lines(text) {
-		media, stream := bytes.HasPrefix(line, []byte("#EXT-X-MEDIA:")), bytes.HasPrefix(line, []byte("#EXT-X-STREAM-INF:"))
-		if !media && !stream {
+		tag, _, _ := bytes.Cut(line, []byte(":"))
+		switch string(tag) {
+		case "#EXT-X-MEDIA", "#EXT-X-STREAM-INF", "#EXT-X-I-FRAME-STREAM-INF":
+		default:
 			dst = append(dst, line...)
 			continue
 		}
@@ -198,6 +208,16 @@ func (v *variant) params(ranged bool) m3u8.VariantParams {
 	return p
 }
 
+// iframeParams are those of v's I-frame playlist, which has neither sound nor a frame rate (RFC 8216bis 4.4.6.3).
+func (v *variant) iframeParams(ranged bool) m3u8.VariantParams {
+	p := v.params(ranged)
+	peak, average := iframeRates(v.main)
+	return m3u8.VariantParams{
+		Iframe: true, Bandwidth: roundUp(peak), AverageBandwidth: roundUp(average),
+		Codecs: v.main.Track.Codec.String, Resolution: p.Resolution, VideoRange: p.VideoRange,
+	}
+}
+
 // roundUp rounds a rate up to two figures, so that a playlist does not change with every segment.
 func roundUp(rate int) uint32 {
 	step := 1
@@ -242,8 +262,10 @@ func mediaAttributes(d *segmenter.Described) []string {
 func quoted(name, value string) string { return name + `="` + value + `"` }
 
 // uri is relative to the multivariant playlist, which is the one that names the run.
-func uri(p *segmenter.Presentation, d *segmenter.Described) string {
-	return url.PathEscape(p.Run.ID) + "/" + url.PathEscape(d.Rendition.ID) + "/" + Index
+func uri(p *segmenter.Presentation, d *segmenter.Described) string { return folder(p, d) + Index }
+
+func folder(p *segmenter.Presentation, d *segmenter.Described) string {
+	return url.PathEscape(p.Run.ID) + "/" + url.PathEscape(d.Rendition.ID) + "/"
 }
 
 // stable is the ID as a stable identifier, which has a narrow alphabet (RFC 8216bis 4.4.6.1). It does not name the run: it

@@ -3,37 +3,52 @@ package playlist
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // Index is the name of every playlist below its folder: the multivariant playlist is <app>/<name>/index.m3u8, a media
 // playlist <app>/<name>/<run>/<rendition>/index.m3u8, and what a media playlist lists lies beside it.
-const Index = "index.m3u8"
+//
+// IFrames is the name of a video rendition's I-frame playlist, beside its media playlist; it lists ranges of the same
+// segments. TSFolder holds the same in MPEG-TS: <app>/<name>/ts/index.m3u8 is a multivariant playlist, and
+// <app>/<name>/<run>/<rendition>/ts/index.m3u8 a media playlist with its segments beside it. No run has that name: a run's
+// ID is a time.
+const (
+	Index    = "index.m3u8"
+	IFrames  = "iframes.m3u8"
+	TSFolder = "ts"
+)
 
 // Kind is the kind of object that a name below a rendition stands for.
 type Kind uint8
 
 // The kinds of name.
 const (
-	Segment Kind = iota + 1 // s<Media Sequence Number>.m4s
-	Part                    // p<decode time>.m4s
-	Init                    // i<hash>.mp4
+	Segment   Kind = iota + 1 // s<Media Sequence Number>.m4s
+	Part                      // p<decode time>.m4s
+	Init                      // i<hash>.mp4
+	TSSegment                 // s<Media Sequence Number>.ts, in TSFolder
 )
 
 // A Name is a parsed file name below a rendition.
 type Name struct {
 	Kind Kind
-	N    uint64 // Media Sequence Number of a Segment; decode time in ticks of a Part, which fits in an int64
+	N    uint64 // Media Sequence Number of a Segment or TSSegment; decode time in ticks of a Part, which fits in an int64
 	Hash string // of an Init; shares the memory of what was parsed
 }
 
 const (
 	mediaSuffix = ".m4s"
 	initSuffix  = ".mp4"
+	tsSuffix    = ".ts"
 	hashLen     = 24 // hex digits of segmenter.Init.Hash
 )
 
 // SegmentName is the name of the Media Segment of that Media Sequence Number.
 func SegmentName(msn uint64) string { return string(appendSegmentName(nil, msn)) }
+
+// TSSegmentName is the name of the same Media Segment in MPEG-TS.
+func TSSegmentName(msn uint64) string { return string(appendTSSegmentName(nil, msn)) }
 
 // PartName is the name of the Partial Segment whose first sample has decode time t, in ticks. It is known one part ahead,
 // also across the end of a segment, so that a hint always comes true (RFC 8216bis 4.4.5.3).
@@ -46,6 +61,10 @@ func appendSegmentName(dst []byte, msn uint64) []byte {
 	return append(strconv.AppendUint(append(dst, 's'), msn, 10), mediaSuffix...)
 }
 
+func appendTSSegmentName(dst []byte, msn uint64) []byte {
+	return append(strconv.AppendUint(append(dst, 's'), msn, 10), tsSuffix...)
+}
+
 func appendPartName(dst []byte, t int64) []byte {
 	return append(strconv.AppendInt(append(dst, 'p'), t, 10), mediaSuffix...)
 }
@@ -53,15 +72,18 @@ func appendPartName(dst []byte, t int64) []byte {
 // ParseName reads a name in the one form in which it is written: decimal without sign or leading zero, hash in lower
 // case. Anything else is not a name, so that an object has one path in every cache. It allocates nothing.
 func ParseName(s string) (Name, bool) {
-	const suffix = len(mediaSuffix)
-	if len(s) < 1+1+suffix {
+	dot := strings.LastIndexByte(s, '.')
+	if dot < 2 {
 		return Name{}, false
 	}
-	body, end := s[1:len(s)-suffix], s[len(s)-suffix:]
+	body, end := s[1:dot], s[dot:]
 	switch {
 	case s[0] == 's' && end == mediaSuffix:
 		n, ok := parseDecimal(body)
 		return Name{Kind: Segment, N: n}, ok
+	case s[0] == 's' && end == tsSuffix:
+		n, ok := parseDecimal(body)
+		return Name{Kind: TSSegment, N: n}, ok
 	case s[0] == 'p' && end == mediaSuffix:
 		n, ok := parseDecimal(body)
 		return Name{Kind: Part, N: n}, ok && n <= math.MaxInt64

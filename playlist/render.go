@@ -53,7 +53,7 @@ type Rendered struct {
 // Media returns the Media Playlist of w in that form: the same pointer to everybody who asks. A delta update that would
 // skip nothing is the full playlist, and so is one of a playlist that has ended (RFC 8216bis 6.2.5.1).
 func Media(w *segmenter.Window, skip Skip, enc Encoding) *Rendered {
-	m := w.Memo(func() any { return &mediaMemo{skipped: skippable(w)} }).(*mediaMemo)
+	m := memo(w)
 	f := &m.full
 	if skip != NoSkip && m.skipped > 0 {
 		f = &m.delta
@@ -63,16 +63,80 @@ func Media(w *segmenter.Window, skip Skip, enc Encoding) *Rendered {
 	return f.get(enc, func() []byte { return AppendMedia(make([]byte, 0, mediaSize(w, skip)), w, skip) })
 }
 
+// IFramesOnly returns the I-frame playlist of w: the same pointer to everybody who asks.
+func IFramesOnly(w *segmenter.Window, enc Encoding) *Rendered {
+	return memo(w).iframes.get(enc, func() []byte { return AppendIFramesOnly(make([]byte, 0, iframesSize(w)), w) })
+}
+
+// TS returns the Media Playlist of p: the same pointer to everybody who asks while the same segments are listed.
+func TS(p TSProgram, enc Encoding) *Rendered {
+	l := p.list()
+	return memo(p.Main).tsForms(l).get(enc, func() []byte { return appendTS(make([]byte, 0, l.size()), p.Main, l) })
+}
+
 // Multivariant returns the Multivariant Playlist of p: the same pointer to everybody who asks.
 func Multivariant(p *segmenter.Presentation, enc Encoding) *Rendered {
-	f := p.Memo(func() any { return new(forms) }).(*forms)
-	return f.get(enc, func() []byte { return AppendMultivariant(nil, p) })
+	return multivariants(p).cmaf.get(enc, func() []byte { return AppendMultivariant(nil, p) })
+}
+
+// TSMultivariant returns the Multivariant Playlist of p's MPEG-TS renditions: the same pointer to everybody who asks, and nil
+// when nothing of p can be carried in MPEG-TS.
+func TSMultivariant(p *segmenter.Presentation, enc Encoding) *Rendered {
+	if !hasTS(p) {
+		return nil
+	}
+	return multivariants(p).ts.get(enc, func() []byte { return AppendTSMultivariant(nil, p) })
+}
+
+// multivariantMemo is what a Presentation remembers of its playlists.
+type multivariantMemo struct{ cmaf, ts forms }
+
+func multivariants(p *segmenter.Presentation) *multivariantMemo {
+	return p.Memo(func() any { return new(multivariantMemo) }).(*multivariantMemo)
 }
 
 // mediaMemo is what a Window remembers of its playlists.
 type mediaMemo struct {
-	skipped     int
-	full, delta forms
+	skipped              int
+	full, delta, iframes forms
+
+	once      sync.Once
+	carriable bool // in MPEG-TS
+
+	mu sync.Mutex // protects ts
+	ts []*tsMemo
+}
+
+// tsMemo is an MPEG-TS playlist of a Window: what it lists depends on how far the audio has come.
+type tsMemo struct {
+	list tsList
+	forms
+}
+
+func memo(w *segmenter.Window) *mediaMemo {
+	return w.Memo(func() any { return &mediaMemo{skipped: skippable(w)} }).(*mediaMemo)
+}
+
+// carriable says whether MPEG-TS can carry what w's rendition is now.
+func carriable(w *segmenter.Window) bool {
+	m := memo(w)
+	m.once.Do(func() { m.carriable = carries(&w.Init().Track) })
+	return m.carriable
+}
+
+// tsForms returns the forms of the playlist that lists l. There are few: audio that is not there yet is of the last
+// segments.
+func (m *mediaMemo) tsForms(l tsList) *forms {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, t := range m.ts {
+		if t.list.same(l) {
+			return &t.forms
+		}
+	}
+	t := &tsMemo{list: l}
+	m.ts = append(m.ts, t)
+	return &t.forms
 }
 
 // forms are the encodings of one text.

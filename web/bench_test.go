@@ -62,6 +62,11 @@ var requestCases = []struct {
 	{"part/range", func(e *encoder) string {
 		return e.dir("video") + playlist.PartName(e.video().Window().Open.Parts[0].Time)
 	}, func(http.Handler, string) []string { return []string{"Range: bytes=100-199"} }, 206, 9},
+	{"iframes", func(e *encoder) string { return e.dir("video") + "iframes.m3u8" }, gzipped, 200, 5},
+	{"ts/playlist", func(e *encoder) string { return e.dir("video") + "ts/index.m3u8" }, gzipped, 200, 5},
+	{"ts/segment", func(e *encoder) string {
+		return e.dir("video") + "ts/" + playlist.TSSegmentName(e.video().Window().LastMSN()-1)
+	}, nil, 200, 16},
 }
 
 func gzipped(http.Handler, string) []string { return []string{"Accept-Encoding: gzip"} }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"headwater/playlist"
 	"headwater/segmenter"
 )
 
@@ -45,7 +46,7 @@ func judge(err error, td int) verdict {
 	switch {
 	case errors.Is(err, errUnknown):
 		return verdict{status: http.StatusNotFound, cache: maxAge(ageUnknown)}
-	case errors.Is(err, errGone):
+	case errors.Is(err, errGone), errors.Is(err, playlist.ErrGone):
 		return verdict{status: http.StatusNotFound, cache: maxAge(max(td, 1))}
 	case errors.Is(err, segmenter.ErrNotFound), errors.Is(err, segmenter.ErrNotReady):
 		return verdict{status: http.StatusNotFound, cache: cacheNever}

@@ -26,6 +26,7 @@ var (
 	typePlaylist = []string{"application/vnd.apple.mpegurl"}
 	typeVideo    = []string{"video/mp4"}
 	typeAudio    = []string{"audio/mp4"}
+	typeTS       = []string{"video/mp2t"}
 	typeJSON     = []string{"application/json"}
 	typeText     = []string{"text/plain; charset=utf-8"}
 	cacheMaster  = []string{"public, max-age=3, stale-if-error=60"}

@@ -1,7 +1,9 @@
 package web
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"math"
 	"net/http"
@@ -34,14 +36,15 @@ const (
 
 // An encoder publishes one stream: 30 frames a second with a key frame every two, and 48 kHz audio.
 type encoder struct {
-	t      testing.TB
-	origin *segmenter.Origin
-	pub    *segmenter.Publication
-	stream *segmenter.Stream
-	wall   int64 // Unix ns at time 0
-	frames int
-	sounds int
-	frame  []byte
+	t       testing.TB
+	origin  *segmenter.Origin
+	pub     *segmenter.Publication
+	stream  *segmenter.Stream
+	wall    int64 // Unix ns at time 0
+	frames  int
+	sounds  int
+	frame   []byte // a length and one NAL unit
+	shuffle bool   // frames are decoded in another order than they are presented in: I P B B
 }
 
 func publish(t testing.TB, o *segmenter.Origin, name string) *encoder {
@@ -55,7 +58,8 @@ func publish(t testing.TB, o *segmenter.Origin, name string) *encoder {
 	if !ok {
 		t.Fatal("not registered")
 	}
-	e := &encoder{t: t, origin: o, pub: pub, stream: st, wall: now.UnixNano(), frame: make([]byte, testFrame)}
+	e := &encoder{t: t, origin: o, pub: pub, stream: st, wall: now.UnixNano(), frame: bytes.Repeat([]byte{0x11}, testFrame)}
+	binary.BigEndian.PutUint32(e.frame, testFrame-4)
 	err = pub.SetTracks([]media.Track{
 		{ID: 1, Kind: media.Video, Codec: media.Codec{Type: "avc1", String: "avc1.64001f", Config: testAVCC}, Timescale: 90000, Width: 1280, Height: 720},
 		{ID: 2, Kind: media.Audio, Codec: media.Codec{Type: "mp4a", String: "mp4a.40.2", Config: testASC}, Timescale: 48000,
@@ -79,13 +83,33 @@ func (e *encoder) run(frames int) *encoder {
 			}
 			e.sounds++
 		}
-		s := media.Sample{DTS: int64(math.Round(at*1000)) * 90, Sync: e.frames%testGOP == 0, Arrived: e.arrived(at), Data: e.frame}
+		s := media.Sample{DTS: ticks(e.frames), Sync: e.frames%testGOP == 0, Arrived: e.arrived(at), Data: e.frame}
+		if e.frame[4] = 0x41; s.Sync {
+			e.frame[4] = 0x65
+		}
+		if e.shuffle {
+			s.CTO = int32(ticks(e.shown()+1) - s.DTS)
+		}
 		if err := e.pub.WriteSample(0, &s); err != nil {
 			e.t.Fatal(err)
 		}
 		e.frames++
 	}
 	return e
+}
+
+// ticks is when a frame is decoded: RTMP has milliseconds.
+func ticks(frame int) int64 { return int64(math.Round(float64(frame)/testFPS*1000)) * 90 }
+
+// shown is the place of the next frame in the order of presentation.
+func (e *encoder) shown() int {
+	switch k := e.frames % testGOP; {
+	case k == 0 || k > (testGOP-1)/3*3:
+		return e.frames
+	case k%3 == 1:
+		return e.frames + 2
+	}
+	return e.frames - 1
 }
 
 func (e *encoder) arrived(at float64) int64 { return e.wall + int64(at*1e9) }

@@ -17,16 +17,19 @@ func isMedia(r *http.Request, _ *mux.RouteMatch) bool {
 	if strings.HasPrefix(p, PagePrefix) || strings.HasPrefix(p, apiPrefix) {
 		return false
 	}
-	return strings.HasSuffix(p, ".m3u8") || strings.HasSuffix(p, ".m4s") || strings.HasSuffix(p, ".mp4")
+	return strings.HasSuffix(p, ".m3u8") || strings.HasSuffix(p, ".m4s") || strings.HasSuffix(p, ".mp4") || strings.HasSuffix(p, ".ts")
 }
 
 // A mediaPath is the path of a media request, taken apart: /<app>/<name>/index.m3u8, or /<app>/<name>/<run>/<rendition>/
-// and a playlist's or an object's name. Its strings share the path's memory.
+// and a playlist's or an object's name; the last element may lie in the folder of what is in MPEG-TS. Its strings share the
+// path's memory.
 type mediaPath struct {
 	stream    string // "<app>/<name>"
 	run       string // "" in a multivariant playlist's path
 	rendition string
 	name      playlist.Name // of Kind 0 in a playlist's path
+	iframes   bool          // it is the I-frame playlist
+	ts        bool          // in playlist.TSFolder
 }
 
 // parsePath takes a canonical path apart.
@@ -44,7 +47,11 @@ func parsePath(p string) (m mediaPath, ok bool) {
 		return m, false
 	}
 	m.stream, p = p[:app+1+n], p[app+2+n:]
-	if p == playlist.Index {
+	switch p {
+	case playlist.Index:
+		return m, true
+	case playlist.TSFolder + "/" + playlist.Index:
+		m.ts = true
 		return m, true
 	}
 	if m.run, p, ok = strings.Cut(p, "/"); !ok || m.run == "" {
@@ -53,11 +60,18 @@ func parsePath(p string) (m mediaPath, ok bool) {
 	if m.rendition, p, ok = strings.Cut(p, "/"); !ok || m.rendition == "" {
 		return m, false
 	}
+	if p == playlist.IFrames {
+		m.iframes = true
+		return m, true
+	}
+	if rest, in := strings.CutPrefix(p, playlist.TSFolder+"/"); in {
+		m.ts, p = true, rest
+	}
 	if p == playlist.Index {
 		return m, true
 	}
 	m.name, ok = playlist.ParseName(p)
-	return m, ok
+	return m, ok && (m.name.Kind == playlist.TSSegment) == m.ts
 }
 
 func (s *Server) serveMedia(rw http.ResponseWriter, r *http.Request) {
@@ -78,7 +92,7 @@ func (s *Server) serveMedia(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if m.run == "" {
-		s.serveMultivariant(w, r, st)
+		s.serveMultivariant(w, r, st, m.ts)
 		return
 	}
 	run, ok := st.RunByID(m.run)
@@ -86,7 +100,12 @@ func (s *Server) serveMedia(rw http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, errUnknown)
 		return
 	}
-	if m.name.Kind == 0 {
+	switch {
+	case m.name.Kind != 0:
+	case m.iframes || m.ts:
+		s.servePlainPlaylist(w, r, run, &m)
+		return
+	default:
 		s.serveMediaPlaylist(w, r, run, m.rendition)
 		return
 	}
@@ -108,11 +127,14 @@ func (s *Server) serveMedia(rw http.ResponseWriter, r *http.Request) {
 		err = s.setPart(&o, w, r, rend, int64(m.name.N))
 	case playlist.Init:
 		err = o.setInit(rend, m.name.Hash)
+	case playlist.TSSegment:
+		err = s.setTSSegment(&o, rend, m.name.N)
 	}
 	if err != nil {
 		s.failIn(w, r, err, run.TargetDuration())
 		return
 	}
+	o.target = run.TargetDuration()
 	s.serveObject(w, r, &o)
 }
 
@@ -126,6 +148,10 @@ func (m *mediaPath) class() Class {
 		return ClassPart
 	case m.name.Kind == playlist.Init:
 		return ClassInit
+	case m.name.Kind == playlist.TSSegment:
+		return ClassTS
+	case m.iframes:
+		return ClassIFrames
 	}
 	return ClassPlaylist
 }
@@ -145,7 +171,7 @@ func (o *object) setSegment(rend *segmenter.Rendition, msn uint64) error {
 	if o.tag, err = seg.Hash(); err != nil {
 		return err
 	}
-	o.modified = (seg.Time + media.Rescale(seg.Duration, seg.Init.Track.Timescale, media.Second)) / media.Second
+	o.modified = ends(seg) / media.Second
 	return nil
 }
 
@@ -174,7 +200,7 @@ func (o *object) setInit(rend *segmenter.Rendition, hash string) error {
 	return nil
 }
 
-func (s *Server) serveMultivariant(w *response, r *http.Request, st *segmenter.Stream) {
+func (s *Server) serveMultivariant(w *response, r *http.Request, st *segmenter.Stream, ts bool) {
 	enc, ok := negotiate(r.Header["Accept-Encoding"])
 	if !ok {
 		s.fail(w, r, errCoding)
@@ -186,7 +212,16 @@ func (s *Server) serveMultivariant(w *response, r *http.Request, st *segmenter.S
 		return
 	}
 	o := object{cache: cacheMaster}
-	o.setPlaylist(playlist.Multivariant(run.Presentation(), enc))
+	text := playlist.Multivariant
+	if ts {
+		text = playlist.TSMultivariant
+	}
+	p := text(run.Presentation(), enc)
+	if p == nil { // nothing that MPEG-TS can carry
+		s.fail(w, r, errUnknown)
+		return
+	}
+	o.setPlaylist(p)
 	s.serveObject(w, r, &o)
 }
 
@@ -271,9 +306,18 @@ func updated(w *segmenter.Window) int64 {
 	if n := len(w.Open.Parts); n > 0 {
 		return w.Open.Parts[n-1].Arrived
 	}
-	seg := w.Segments[len(w.Segments)-1]
+	return completed(w.Segments[len(w.Segments)-1])
+}
+
+// completed is when seg was, Unix ns.
+func completed(seg *segmenter.Segment) int64 {
 	if n := len(seg.Parts); n > 0 {
 		return seg.Parts[n-1].Arrived
 	}
+	return ends(seg)
+}
+
+// ends is the program date and time of seg's end, Unix ns.
+func ends(seg *segmenter.Segment) int64 {
 	return seg.Time + media.Rescale(seg.Duration, seg.Init.Track.Timescale, media.Second)
 }

@@ -35,6 +35,19 @@ func (e *encoder) objects() []wireObject {
 	}
 }
 
+// plainObjects are those that older players read.
+func (e *encoder) plainObjects() []wireObject {
+	const playlists = "application/vnd.apple.mpegurl"
+	return []wireObject{
+		{"multivariant", "/live/demo/ts/index.m3u8", playlists, "public, max-age=3, stale-if-error=60", false},
+		{"playlist", e.dir("video") + "ts/index.m3u8", playlists, "public, max-age=1", false},
+		{"playlist", e.dir("audio") + "ts/index.m3u8", playlists, "public, max-age=1", false},
+		{"playlist", e.dir("video") + "iframes.m3u8", playlists, "public, max-age=1", false},
+		{"segment", e.dir("video") + "ts/" + playlist.TSSegmentName(e.video().Window().LastMSN()-1), "video/mp2t", "public, max-age=31536000, immutable", true},
+		{"segment", e.dir("audio") + "ts/" + playlist.TSSegmentName(e.video().Window().LastMSN()-1), "video/mp2t", "public, max-age=31536000, immutable", true},
+	}
+}
+
 type wireObject struct {
 	class, path, contentType, cache string
 	ranges                          bool
@@ -43,8 +56,8 @@ type wireObject struct {
 func TestObjects(t *testing.T) {
 	s, e := newLive(t)
 	base, _ := listen(t, s)
-	for _, o := range e.objects() {
-		t.Run(o.class+" "+o.path[strings.LastIndexByte(o.path, '/')+1:], func(t *testing.T) {
+	for _, o := range append(e.objects(), e.plainObjects()...) {
+		t.Run(o.class+" "+strings.TrimPrefix(o.path, "/live/demo"), func(t *testing.T) {
 			r := ask(t, "GET", base+o.path)
 			if r.StatusCode != 200 || len(r.body) == 0 {
 				t.Fatalf("%d, %d bytes", r.StatusCode, len(r.body))
@@ -320,7 +333,8 @@ func TestPlaylistNamesWhatIsThere(t *testing.T) {
 func TestGzip(t *testing.T) {
 	s, e := newLive(t)
 	base, _ := listen(t, s)
-	for _, path := range []string{"/live/demo/index.m3u8", e.dir("video") + "index.m3u8"} {
+	for _, path := range []string{"/live/demo/index.m3u8", e.dir("video") + "index.m3u8", "/live/demo/ts/index.m3u8", e.dir("video") + "ts/index.m3u8",
+		e.dir("video") + "iframes.m3u8"} {
 		plain := ask(t, "GET", base+path)
 		r := ask(t, "GET", base+path, "Accept-Encoding: br, gzip")
 		if r.header("Content-Encoding") != "gzip" || r.header("Vary") != "Accept-Encoding" || r.header("Etag") == plain.header("Etag") ||
@@ -366,7 +380,7 @@ func TestNotFound(t *testing.T) {
 		{e.dir("nothing") + "index.m3u8", "public, max-age=1"},
 		{e.dir("nothing") + "s1.m4s", "public, max-age=1"},
 		{e.dir("video") + "x.m4s", "public, max-age=1"},
-		{"/live/demo/ts/index.m3u8", "public, max-age=1"},
+		{"/live/demo/hls/index.m3u8", "public, max-age=1"},
 		{"/nothing", "public, max-age=1"},
 		{e.dir("video") + playlist.SegmentName(first), "public, max-age=2"}, // a target duration
 		{e.dir("video") + playlist.PartName(0), "public, max-age=2"},

@@ -24,10 +24,12 @@ const (
 	ClassInit
 	ClassPage
 	ClassData
+	ClassIFrames // I-frame playlists
+	ClassTS      // MPEG-TS segments; its playlists are counted as the others are
 	classes
 )
 
-var classNames = [classes]string{"other", "multivariant", "playlist", "segment", "part", "init", "page", "data"}
+var classNames = [classes]string{"other", "multivariant", "playlist", "segment", "part", "init", "page", "data", "iframes", "ts"}
 
 func (c Class) String() string { return classNames[c%classes] }
 
@@ -57,6 +59,7 @@ type Metrics struct {
 	bytes    [classes]atomic.Uint64 // of bodies
 	broken   atomic.Uint64          // replies that were broken off
 	panics   atomic.Uint64
+	muxed    atomic.Uint64 // MPEG-TS segments made
 
 	delays     [len(delayBounds) + 1]atomic.Uint64
 	delayNanos atomic.Int64
@@ -102,6 +105,7 @@ type collector struct {
 	counters []*prometheus.Desc // of Server.Counters
 
 	requests, bytes, broken, panics, blocked, refused, delay *prometheus.Desc
+	muxed, muxedBytes                                        *prometheus.Desc
 	streams, publishing, target, keyframe, reconnects, discs *prometheus.Desc
 	inLadder, inKeyframe, skew, lag                          *prometheus.Desc
 	parts, segments, gaps, samples, sampleBytes              *prometheus.Desc
@@ -114,14 +118,16 @@ func newCollector(s *Server) *collector {
 	}
 	stream, rendition := []string{"stream"}, []string{"stream", "rendition"}
 	c := &collector{
-		server:   s,
-		requests: desc("http_requests_total", "Requests answered, by class of object and status.", "class", "status"),
-		bytes:    desc("http_response_bytes_total", "Bytes of bodies sent, by class of object.", "class"),
-		broken:   desc("http_broken_responses_total", "Replies broken off before their end: the reader left or was too slow."),
-		panics:   desc("http_panics_total", "Requests that ended in a panic."),
-		blocked:  desc("http_blocked_requests", "Requests that are being held now."),
-		refused:  desc("http_blocked_refused_total", "Requests refused because too many were being held."),
-		delay:    desc("part_publish_delay_seconds", "From the arrival of a part's last sample to its publication."),
+		server:     s,
+		requests:   desc("http_requests_total", "Requests answered, by class of object and status.", "class", "status"),
+		bytes:      desc("http_response_bytes_total", "Bytes of bodies sent, by class of object.", "class"),
+		broken:     desc("http_broken_responses_total", "Replies broken off before their end: the reader left or was too slow."),
+		panics:     desc("http_panics_total", "Requests that ended in a panic."),
+		blocked:    desc("http_blocked_requests", "Requests that are being held now."),
+		refused:    desc("http_blocked_refused_total", "Requests refused because too many were being held."),
+		muxed:      desc("ts_segments_muxed_total", "MPEG-TS segments made because somebody asked for them."),
+		muxedBytes: desc("ts_cached_bytes", "MPEG-TS segments kept in memory."),
+		delay:      desc("part_publish_delay_seconds", "From the arrival of a part's last sample to its publication."),
 
 		streams:    desc("streams", "Streams that are live or were until lately."),
 		publishing: desc("stream_publishing", "1 while an encoder is publishing.", stream...),
@@ -154,7 +160,7 @@ func newCollector(s *Server) *collector {
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		c.requests, c.bytes, c.broken, c.panics, c.blocked, c.refused, c.delay,
+		c.requests, c.bytes, c.broken, c.panics, c.blocked, c.refused, c.delay, c.muxed, c.muxedBytes,
 		c.inLadder, c.inKeyframe, c.skew, c.lag,
 		c.streams, c.publishing, c.target, c.keyframe, c.reconnects, c.discs,
 		c.parts, c.segments, c.gaps, c.samples, c.sampleBytes, c.dropped, c.adjusted, c.retained, c.peak, c.average,
@@ -191,6 +197,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	count(c.panics, float64(m.panics.Load()))
 	gauge(c.blocked, float64(s.gate.now.Load()))
 	count(c.refused, float64(s.gate.refused.Load()))
+	count(c.muxed, float64(m.muxed.Load()))
+	gauge(c.muxedBytes, float64(s.ts.size()))
 
 	var sum uint64
 	buckets := make(map[float64]uint64, len(delayBounds))

@@ -11,7 +11,7 @@ import (
 	"headwater/segmenter"
 )
 
-// An object is what a GET is answered with, and what is said of it. One of bytes, part and segment is set.
+// An object is what a GET is answered with, and what is said of it. One of bytes, part, segment and ts is set.
 type object struct {
 	contentType []string
 	cache       []string
@@ -26,6 +26,8 @@ type object struct {
 	bytes   []byte
 	part    *segmenter.Part
 	segment *segmenter.Segment
+	ts      *tsObject // made when it is needed: until then size is not known
+	target  int       // the target duration that an error is told with; seconds
 }
 
 func (o *object) setPlaylist(p *playlist.Rendered) {
@@ -53,6 +55,9 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 		return
 	case http.StatusPreconditionFailed:
 		s.fail(w, r, errPrecondition)
+		return
+	}
+	if o.ts != nil && !s.loadTS(w, r, o) {
 		return
 	}
 	status, from, n := http.StatusOK, 0, o.size

@@ -22,6 +22,19 @@ var pathCases = []struct {
 	{path: "/live/demo/r1/video/s17.m4s", want: mediaPath{stream: "live/demo", run: "r1", rendition: "video", name: playlist.Name{Kind: playlist.Segment, N: 17}}},
 	{path: "/live/demo/r1/audio/p0.m4s", want: mediaPath{stream: "live/demo", run: "r1", rendition: "audio", name: playlist.Name{Kind: playlist.Part}}},
 	{path: "/live/demo/r1/audio/i" + someHash + ".mp4", want: mediaPath{stream: "live/demo", run: "r1", rendition: "audio", name: playlist.Name{Kind: playlist.Init, Hash: someHash}}},
+	{path: "/live/demo/ts/index.m3u8", want: mediaPath{stream: "live/demo", ts: true}},
+	{path: "/live/demo/r1/video/iframes.m3u8", want: mediaPath{stream: "live/demo", run: "r1", rendition: "video", iframes: true}},
+	{path: "/live/demo/r1/video/ts/index.m3u8", want: mediaPath{stream: "live/demo", run: "r1", rendition: "video", ts: true}},
+	{path: "/live/demo/r1/video/ts/s17.ts", want: mediaPath{stream: "live/demo", run: "r1", rendition: "video", ts: true, name: playlist.Name{Kind: playlist.TSSegment, N: 17}}},
+	{path: "/live/demo/iframes.m3u8", bad: true},
+	{path: "/live/demo/ts/iframes.m3u8", bad: true},
+	{path: "/live/demo/ts/s17.ts", bad: true},
+	{path: "/live/demo/r1/video/s17.ts", bad: true},
+	{path: "/live/demo/r1/video/ts/s17.m4s", bad: true},
+	{path: "/live/demo/r1/video/ts/s017.ts", bad: true},
+	{path: "/live/demo/r1/video/ts/p17.ts", bad: true},
+	{path: "/live/demo/r1/video/ts/iframes.m3u8", bad: true},
+	{path: "/live/demo/r1/video/ts/ts/index.m3u8", bad: true},
 	{path: "", bad: true},
 	{path: "/", bad: true},
 	{path: "/index.m3u8", bad: true},
@@ -59,6 +72,12 @@ func (m *mediaPath) join() string {
 	if m.run != "" {
 		p += m.run + "/" + m.rendition + "/"
 	}
+	if m.ts {
+		p += playlist.TSFolder + "/"
+	}
+	if m.iframes {
+		return p + playlist.IFrames
+	}
 	switch m.name.Kind {
 	case playlist.Segment:
 		return p + playlist.SegmentName(m.name.N)
@@ -66,6 +85,8 @@ func (m *mediaPath) join() string {
 		return p + playlist.PartName(int64(m.name.N))
 	case playlist.Init:
 		return p + playlist.InitName(m.name.Hash)
+	case playlist.TSSegment:
+		return p + playlist.TSSegmentName(m.name.N)
 	}
 	return p + playlist.Index
 }

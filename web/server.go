@@ -82,6 +82,7 @@ type Server struct {
 	metrics  Metrics
 	gate     gate
 	streams  memo
+	ts       tsCache
 }
 
 func orDefault[T int | time.Duration](v *T, d T) {

@@ -58,8 +58,8 @@ func TestE2EEdge(t *testing.T) {
 	r.publish(t, "live/a", small)
 	r.awaitLive(t, "live/a")
 	index := r.URL("/live/a/index.m3u8")
-	mv := strings.Fields(string(curl(t, index).body))
-	media := r.URL("/live/a/" + mv[len(mv)-1])
+	_, rest, _ := strings.Cut(string(curl(t, index).body), "\n#EXT-X-STREAM-INF:")
+	media := r.URL("/live/a/" + strings.Split(rest, "\n")[1])
 	folder := media[:strings.LastIndex(media, "/")+1]
 	for _, protocol := range []struct{ flag, version string }{{"--http1.1", "1.1"}, {"--http2-prior-knowledge", "2"}} {
 		t.Run("HTTP "+protocol.version, func(t *testing.T) {

@@ -272,6 +272,14 @@ func (f *follower) reload(t *testing.T, at string) {
 		if p.End {
 			return
 		}
+		if p.Control["CAN-BLOCK-RELOAD"] != "YES" { // a playlist of I-frames
+			select {
+			case <-f.stop:
+				return
+			case <-time.After(time.Second):
+			}
+			continue
+		}
 		msn, part := p.MSN+uint64(p.Skipped+len(p.Segments)), 0
 		if p.Open != nil {
 			part = len(p.Open.Parts)

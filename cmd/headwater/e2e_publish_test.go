@@ -69,8 +69,8 @@ func TestE2EReconnect(t *testing.T) {
 	// After the grace of a goodbye there is ENDLIST.
 	eventually(t, 30*time.Second, "the stream ends", func() bool {
 		_, mv := get(t, r.URL("/live/a/index.m3u8"))
-		lines := strings.Fields(mv)
-		_, media := get(t, r.URL("/live/a/"+lines[len(lines)-1]))
+		_, rest, _ := strings.Cut(mv, "\n#EXT-X-STREAM-INF:")
+		_, media := get(t, r.URL("/live/a/"+strings.Split(rest, "\n")[1]))
 		return strings.Contains(media, "#EXT-X-ENDLIST")
 	})
 }

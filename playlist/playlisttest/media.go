@@ -3,6 +3,7 @@ package playlisttest
 import (
 	"math"
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -10,8 +11,10 @@ var (
 	decimals5  = regexp.MustCompile(`^\d+\.\d{5,}$`)
 	siblingURI = regexp.MustCompile(`^[A-Za-z0-9._-]+$`) // beside the playlist: no folder, no query
 	reportURI  = regexp.MustCompile(`^\.\./[A-Za-z0-9._~%-]+/index\.m3u8$`)
-	onceTags   = []string{"#EXTM3U", "#EXT-X-VERSION", "#EXT-X-TARGETDURATION", "#EXT-X-MEDIA-SEQUENCE", "#EXT-X-DISCONTINUITY-SEQUENCE", "#EXT-X-SERVER-CONTROL"}
-	atMostOnce = []string{"#EXT-X-PART-INF", "#EXT-X-INDEPENDENT-SEGMENTS", "#EXT-X-SKIP", "#EXT-X-PRELOAD-HINT", "#EXT-X-ENDLIST"}
+	firstRange = regexp.MustCompile(`^[1-9]\d*@0$`) // an I-frame that its segment begins with
+	onceTags   = []string{"#EXTM3U", "#EXT-X-VERSION", "#EXT-X-TARGETDURATION", "#EXT-X-MEDIA-SEQUENCE", "#EXT-X-DISCONTINUITY-SEQUENCE"}
+	atMostOnce = []string{"#EXT-X-SERVER-CONTROL", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-PART-INF", "#EXT-X-INDEPENDENT-SEGMENTS", "#EXT-X-SKIP", "#EXT-X-PRELOAD-HINT", "#EXT-X-ENDLIST"}
+	lowLatency = []string{"#EXT-X-SERVER-CONTROL", "#EXT-X-PART-INF", "#EXT-X-PART", "#EXT-X-PRELOAD-HINT", "#EXT-X-RENDITION-REPORT", "#EXT-X-SKIP"}
 )
 
 const (
@@ -29,6 +32,19 @@ func MediaProblems(body []byte) []string {
 	return m.problems
 }
 
+// TS says whether m is a playlist of MPEG-TS segments, which have no Media Initialization Section.
+func (m *Media) TS() bool { return m.count["#EXT-X-MAP"] == 0 && strings.HasSuffix(m.lastURI(), ".ts") }
+
+func (m *Media) lastURI() string {
+	if n := len(m.Segments); n > 0 {
+		return m.Segments[n-1].URI
+	}
+	return ""
+}
+
+// plain says whether m is a playlist in which low latency has no place.
+func (m *Media) plain() bool { return m.IFrames || m.TS() }
+
 func (m *Media) checkHead() {
 	for _, tag := range onceTags {
 		if m.count[tag] != 1 {
@@ -41,11 +57,13 @@ func (m *Media) checkHead() {
 		}
 	}
 	need := 3
-	if m.count["#EXT-X-MAP"] > 0 {
-		need = 6
-	}
-	if m.count["#EXT-X-SKIP"] > 0 {
+	switch {
+	case m.count["#EXT-X-SKIP"] > 0:
 		need = 9
+	case m.IFrames:
+		need = 5
+	case m.count["#EXT-X-MAP"] > 0:
+		need = 6
 	}
 	if m.Version != need {
 		m.bad("EXT-X-VERSION is %d, needed is %d", m.Version, need)
@@ -56,7 +74,13 @@ func (m *Media) checkHead() {
 	if m.MSN < 1 {
 		m.bad("media sequence %d: hls.js does not use blocking reload", m.MSN)
 	}
-	if m.Control["CAN-BLOCK-RELOAD"] != "YES" {
+	if m.plain() {
+		for _, tag := range lowLatency {
+			if m.count[tag] > 0 {
+				m.bad("%s in a playlist without low latency", tag)
+			}
+		}
+	} else if m.Control["CAN-BLOCK-RELOAD"] != "YES" {
 		m.bad("no CAN-BLOCK-RELOAD")
 	}
 	if m.PartInf != nil {
@@ -114,7 +138,7 @@ func (m *Media) checkSegments() {
 	uris := map[string]bool{}
 	var prev *Segment
 	check := func(s *Segment) {
-		if s.Map == "" || !siblingURI.MatchString(s.Map) {
+		if !m.TS() && (s.Map == "" || !siblingURI.MatchString(s.Map)) {
 			m.bad("segment %d: EXT-X-MAP URI %q", s.MSN, s.Map)
 		}
 		at, err := parsePDT(s.PDT)
@@ -150,6 +174,12 @@ func (m *Media) checkSegments() {
 			m.bad("segment %d: URI %q", s.MSN, s.URI)
 		}
 		uris[s.URI] = true
+		if ranged := m.IFrames && !s.Gap; ranged && !firstRange.MatchString(s.Range) || !ranged && s.Range != "" {
+			m.bad("segment %d: range %q", s.MSN, s.Range)
+		}
+		if m.TS() != strings.HasSuffix(s.URI, ".ts") {
+			m.bad("segment %d: URI %q among others", s.MSN, s.URI)
+		}
 		if s.Gap && len(s.Parts) > 0 {
 			m.bad("segment %d: a gap with parts", s.MSN)
 		}

@@ -13,7 +13,7 @@ func MultivariantProblems(body []byte) []string {
 	bad := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	count := map[string]int{}
 	groups := map[string][]map[string]string{}
-	var streams []map[string]string
+	var streams, iframes []map[string]string
 	stable := map[string]bool{}
 	pending := false
 	for line := range strings.Lines(string(body)) {
@@ -50,6 +50,18 @@ func MultivariantProblems(body []byte) []string {
 				bad("STABLE-RENDITION-ID %q", id)
 			}
 			stable["r"+a["STABLE-RENDITION-ID"]] = true
+		case "#EXT-X-I-FRAME-STREAM-INF":
+			a, problems := attributes(value)
+			out = append(out, problems...)
+			out = append(out, iframeProblems(a)...)
+			iframes = append(iframes, a)
+			if id := a["STABLE-VARIANT-ID"]; stable["v"+id] || !stableID.MatchString(id) {
+				bad("STABLE-VARIANT-ID %q", id)
+			}
+			stable["v"+a["STABLE-VARIANT-ID"]] = true
+			if len(streams) == 0 {
+				bad("EXT-X-I-FRAME-STREAM-INF before the first variant")
+			}
 		case "#EXT-X-STREAM-INF":
 			a, problems := attributes(value)
 			out = append(out, problems...)
@@ -105,25 +117,63 @@ func MultivariantProblems(body []byte) []string {
 			bad("%d defaults in group %s", defaults, id)
 		}
 	}
-	same := func(attr string) {
-		for _, s := range streams {
-			if (s[attr] == "") != (streams[0][attr] == "") {
+	same := func(attr string, list []map[string]string) {
+		for _, s := range list {
+			if (s[attr] == "") != (list[0][attr] == "") {
 				bad("%s on some variants and not on others", attr)
 			}
 		}
 	}
-	same("CLOSED-CAPTIONS")
-	same("VIDEO-RANGE")
+	same("CLOSED-CAPTIONS", streams)
+	var video []map[string]string // variants
 	for i, s := range streams {
 		if s["AUDIO"] != "" && groups[s["AUDIO"]] == nil {
 			bad("no audio group %s", s["AUDIO"])
 		}
-		if i > 1 && seconds(s["BANDWIDTH"]) < seconds(streams[i-1]["BANDWIDTH"]) {
+		if s["RESOLUTION"] == "" && i < len(streams)-1 {
+			bad("a variant of audio alone is not the last")
+		} else if s["RESOLUTION"] != "" {
+			video = append(video, s)
+		}
+		if i > 1 && s["RESOLUTION"] != "" && seconds(s["BANDWIDTH"]) < seconds(streams[i-1]["BANDWIDTH"]) {
 			bad("variants after the first do not ascend")
 		}
 	}
+	same("VIDEO-RANGE", append(video, iframes...))
+	// Only a playlist of MPEG-TS variants has an audio-only one beside others, and no groups; only the other has I-frames.
+	ts := len(groups) == 0 && len(video) < len(streams) && len(streams) > 1
+	if want := len(video); ts && len(iframes) > 0 || len(iframes) > 0 && len(iframes) != want {
+		bad("%d I-frame playlists, %d variants with video", len(iframes), want)
+	}
 	if len(streams) == 0 {
 		bad("no variant")
+	}
+	return out
+}
+
+// iframeProblems are those of an EXT-X-I-FRAME-STREAM-INF's attributes (RFC 8216bis 4.4.6.3).
+func iframeProblems(a map[string]string) (out []string) {
+	bad := func(format string, args ...any) {
+		out = append(out, "EXT-X-I-FRAME-STREAM-INF "+fmt.Sprintf(format, args...))
+	}
+	for _, k := range []string{"BANDWIDTH", "AVERAGE-BANDWIDTH", "CODECS", "RESOLUTION", "STABLE-VARIANT-ID", "URI"} {
+		if a[k] == "" {
+			bad("without %s", k)
+		}
+	}
+	for _, k := range []string{"FRAME-RATE", "AUDIO", "SUBTITLES", "CLOSED-CAPTIONS", "PROGRAM-ID"} {
+		if a[k] != "" {
+			bad("with %s", k)
+		}
+	}
+	if b := seconds(a["BANDWIDTH"]); b < 100 || b < seconds(a["AVERAGE-BANDWIDTH"]) {
+		bad("BANDWIDTH=%s, AVERAGE-BANDWIDTH=%s", a["BANDWIDTH"], a["AVERAGE-BANDWIDTH"])
+	}
+	if c := a["CODECS"]; !codecString.MatchString(c) || !strings.HasPrefix(c, "avc1.") {
+		bad("CODECS %q", c)
+	}
+	if u := a["URI"]; strings.ContainsAny(u, "?#\\ ") || strings.HasPrefix(u, "/") {
+		bad("URI %q", u)
 	}
 	return out
 }

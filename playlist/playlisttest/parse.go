@@ -18,6 +18,7 @@ type Media struct {
 	Control, PartInf map[string]string
 	PartTarget       float64
 	Independent, End bool
+	IFrames          bool   // EXT-X-I-FRAMES-ONLY
 	Hint             string // URI of the hinted part
 	Reports          []map[string]string
 	Segments         []Segment
@@ -34,6 +35,7 @@ type Segment struct {
 	Map, PDT      string
 	Gap           bool
 	Duration, URI string // as written
+	Range         string // of EXT-X-BYTERANGE, as written
 	Parts         []Part
 }
 
@@ -141,6 +143,11 @@ func Parse(body []byte) *Media {
 		case "#EXT-X-INDEPENDENT-SEGMENTS":
 			m.Independent = true
 			header(tag)
+		case "#EXT-X-I-FRAMES-ONLY":
+			m.IFrames = true
+			header(tag)
+		case "#EXT-X-BYTERANGE":
+			seg.Range, begun = value, true
 		case "#EXT-X-SKIP":
 			m.Skipped = m.integer(tag, m.attributes(tag, value)["SKIPPED-SEGMENTS"])
 			msn += uint64(m.Skipped)

@@ -14,20 +14,21 @@ function hls(text, errors, facts) {
     facts.hls = {
       levels: p.levels.map((l) => ({ url: l.url, bitrate: l.bitrate, width: l.width || 0, height: l.height || 0, video: l.videoCodec || '', audio: l.audioCodec || '' })),
       audio: (media.AUDIO || []).map((a) => ({ url: a.url, name: a.name, lang: a.lang || '', default: a.default, channels: a.channels || '' })),
+      iframes: p.iframeVariants.map((l) => ({ url: l.url })),
     };
     return;
   }
   const d = M3U8Parser.parseLevelPlaylist(text, base, 0, 'main', 0, null);
   if (d.playlistParsingError) errors.push('hls.js: ' + d.playlistParsingError.message);
   for (const f of d.fragments) {
-    if (f && !f.initSegment) errors.push(`hls.js: fragment ${f.sn} has no init segment`);
+    if (f && !f.initSegment && text.includes('#EXT-X-MAP:')) errors.push(`hls.js: fragment ${f.sn} has no init segment`);
     if (f && !Number.isFinite(f.programDateTime)) errors.push(`hls.js: fragment ${f.sn} has no date`);
   }
   facts.hls = {
     startSN: d.startSN, startCC: d.startCC, skipped: d.skippedSegments, live: d.live, target: d.targetduration,
     partTarget: d.partTarget || 0, block: d.canBlockReload, skipUntil: d.canSkipUntil, partHoldBack: d.partHoldBack || 0,
     hint: d.preloadHint ? d.preloadHint.URI : '', reports: d.renditionReports ? d.renditionReports.length : 0,
-    fragments: d.fragments.filter((f) => f).map((f) => ({ sn: f.sn, cc: f.cc, uri: f.relurl, duration: f.duration, gap: !!f.gap, map: f.initSegment ? f.initSegment.relurl : '', pdt: f.programDateTime || 0 })),
+    fragments: d.fragments.filter((f) => f).map((f) => ({ sn: f.sn, cc: f.cc, uri: f.relurl, duration: f.duration, gap: !!f.gap, map: f.initSegment ? f.initSegment.relurl : '', pdt: f.programDateTime || 0, range: f.byteRange.length ? `${f.byteRange[1] - f.byteRange[0]}@${f.byteRange[0]}` : '' })),
     parts: (d.partList || []).map((p) => ({ uri: p.relurl, duration: p.duration, independent: p.independent, sn: p.fragment.sn, index: p.index })),
   };
 }
@@ -40,7 +41,8 @@ function videojs(text, errors, facts) {
   p.end();
   const m = p.manifest;
   facts.videojs = {
-    segments: (m.segments || []).map((s) => ({ uri: s.uri, duration: s.duration, map: s.map ? s.map.uri : '' })),
+    segments: (m.segments || []).map((s) => ({ uri: s.uri, duration: s.duration, map: s.map ? s.map.uri : '', range: s.byterange ? `${s.byterange.length}@${s.byterange.offset}` : '' })),
+    iframesOnly: !!m.iFramesOnly, iframes: (m.iFramePlaylists || []).map((s) => s.uri),
     playlists: (m.playlists || []).map((s) => s.uri),
     ended: !!m.endList,
   };

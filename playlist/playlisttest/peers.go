@@ -89,11 +89,14 @@ func grafovProblems(body []byte) []string {
 	case IsMultivariant(body) != (kind == m3u8.MASTER):
 		bad("takes it for the other kind of playlist")
 	case kind == m3u8.MASTER:
-		if n := strings.Count(string(body), "\n#EXT-X-STREAM-INF:"); len(p.(*m3u8.MasterPlaylist).Variants) != n {
+		if n := strings.Count(string(body), "STREAM-INF:"); len(p.(*m3u8.MasterPlaylist).Variants) != n {
 			bad("%d variants of %d", len(p.(*m3u8.MasterPlaylist).Variants), n)
 		}
 	default:
 		ours, theirs := Parse(body), p.(*m3u8.MediaPlaylist)
+		if theirs.Iframe != ours.IFrames {
+			bad("I-frames only: %v", theirs.Iframe)
+		}
 		if theirs.SeqNo != ours.MSN || theirs.DiscontinuitySeq != ours.DiscSeq || theirs.Closed != ours.End {
 			bad("media sequence %d, discontinuity sequence %d, closed %v", theirs.SeqNo, theirs.DiscontinuitySeq, theirs.Closed)
 		}
@@ -102,8 +105,9 @@ func grafovProblems(body []byte) []string {
 			break
 		}
 		for i, s := range ours.Segments {
-			if g := theirs.Segments[i]; g.URI != s.URI || math.Abs(g.Duration-seconds(s.Duration)) > 1e-9 || g.Discontinuity != s.Discontinuity {
-				bad("segment %d is %s of %v s, discontinuity %v", s.MSN, g.URI, g.Duration, g.Discontinuity)
+			if g := theirs.Segments[i]; g.URI != s.URI || math.Abs(g.Duration-seconds(s.Duration)) > 1e-9 || g.Discontinuity != s.Discontinuity ||
+				s.Range != "" && fmt.Sprintf("%d@%d", g.Limit, g.Offset) != s.Range {
+				bad("segment %d is %s of %v s, discontinuity %v, range %d@%d", s.MSN, g.URI, g.Duration, g.Discontinuity, g.Limit, g.Offset)
 			}
 		}
 	}
@@ -182,6 +186,7 @@ type answer struct {
 				Duration float64
 				Gap      bool
 				PDT      float64
+				Range    string
 			}
 			Parts []struct {
 				URI         string
@@ -192,14 +197,17 @@ type answer struct {
 			}
 			Levels []struct{ URL string }
 			Audio  []struct{ URL, Name string }
+
+			IFrames []struct{ URL string }
 		}
 		Videojs struct {
 			Segments []struct {
 				URI, Map string
 				Duration float64
+				Range    string
 			}
-			Playlists []string
-			Ended     bool
+			Playlists, IFrames []string
+			Ended, IFramesOnly bool
 		}
 	}
 }
@@ -224,24 +232,26 @@ func (p *parsers) ask(body []byte) ([]string, error) {
 	if IsMultivariant(body) {
 		streams := strings.Count(string(body), "\n#EXT-X-STREAM-INF:")
 		media := strings.Count(string(body), "\n#EXT-X-MEDIA:")
-		if h := &a.Facts.HLS; len(h.Levels) != streams || len(h.Audio) != media {
-			bad("hls.js: %d variants and %d audio renditions of %d and %d", len(h.Levels), len(h.Audio), streams, media)
+		iframes := strings.Count(string(body), "\n#EXT-X-I-FRAME-STREAM-INF:")
+		if h := &a.Facts.HLS; len(h.Levels) != streams || len(h.Audio) != media || len(h.IFrames) != iframes {
+			bad("hls.js: %d variants, %d audio renditions and %d I-frame playlists of %d, %d and %d",
+				len(h.Levels), len(h.Audio), len(h.IFrames), streams, media, iframes)
 		}
-		if n := len(a.Facts.Videojs.Playlists); n != streams {
-			bad("m3u8-parser: %d variants of %d", n, streams)
+		if v := &a.Facts.Videojs; len(v.Playlists) != streams || len(v.IFrames) != iframes {
+			bad("m3u8-parser: %d variants and %d I-frame playlists of %d and %d", len(v.Playlists), len(v.IFrames), streams, iframes)
 		}
 		return out, nil
 	}
 	m := Parse(body)
 	h := &a.Facts.HLS
 	if h.StartSN != m.MSN || h.StartCC != m.DiscSeq || h.Skipped != m.Skipped || h.Live == m.End || h.Target != m.Target ||
-		h.PartTarget != m.PartTarget || !h.Block || h.Hint != m.Hint || h.Reports != len(m.Reports) ||
+		h.PartTarget != m.PartTarget || h.Block == m.plain() || h.Hint != m.Hint || h.Reports != len(m.Reports) ||
 		h.SkipUntil != seconds(m.Control["CAN-SKIP-UNTIL"]) || h.PartHoldBack != seconds(m.Control["PART-HOLD-BACK"]) {
 		bad("hls.js read another head or tail: %+v", *h)
 	}
 	v := &a.Facts.Videojs
-	if v.Ended != m.End {
-		bad("m3u8-parser: ended %v", v.Ended)
+	if v.Ended != m.End || v.IFramesOnly != m.IFrames {
+		bad("m3u8-parser: ended %v, I-frames only %v", v.Ended, v.IFramesOnly)
 	}
 	// Both append a fragment for the parts of the open segment: hls.js beside its fragments, m3u8-parser to its segments.
 	if len(h.Fragments) != len(m.Segments) || len(v.Segments) < len(m.Segments) {
@@ -252,11 +262,11 @@ func (p *parsers) ask(body []byte) ([]string, error) {
 	var of []Segment
 	for i, s := range m.Segments {
 		at, _ := parsePDT(s.PDT)
-		if f := h.Fragments[i]; f.SN != s.MSN || f.CC != s.DiscSeq || f.URI != s.URI || f.Map != s.Map || f.Gap != s.Gap ||
+		if f := h.Fragments[i]; f.SN != s.MSN || f.CC != s.DiscSeq || f.URI != s.URI || f.Map != s.Map || f.Range != s.Range || f.Gap != s.Gap ||
 			math.Abs(f.Duration-seconds(s.Duration)) > 1e-9 || f.PDT != float64(at.UnixMilli()) {
 			bad("hls.js: segment %+v is %+v", s, f)
 		}
-		if f := v.Segments[i]; f.URI != s.URI || f.Map != s.Map || math.Abs(f.Duration-seconds(s.Duration)) > 1e-9 {
+		if f := v.Segments[i]; f.URI != s.URI || f.Map != s.Map || f.Range != s.Range || math.Abs(f.Duration-seconds(s.Duration)) > 1e-9 {
 			bad("m3u8-parser: segment %+v is %+v", s, f)
 		}
 		for range s.Parts {

@@ -1,0 +1,82 @@
+package playlist
+
+import (
+	"net/url"
+
+	"github.com/grafov/m3u8"
+
+	"headwater/segmenter"
+	"headwater/segmenter/media"
+)
+
+// What MPEG-TS adds to the bytes of the samples, roughly and rather too high than too low: four bytes of every packet; of every
+// PES packet its header, half a packet of stuffing, and an access unit delimiter and start codes, or ADTS headers;
+// continuity counters brought to a multiple of 16 on each PID, and the tables.
+const (
+	tsPacketPercent = 3
+	tsFrameBits     = 160 * 8 // a video frame
+	tsAudioBits     = 20_000  // a second: ten PES packets, and 50 ADTS headers
+	tsProgramBits   = 24_000  // a second
+	unknownRate     = 30      // frames a second
+)
+
+// tsRate is what a variant takes in MPEG-TS whose renditions take rate as they are.
+func tsRate(rate int, v *variant) int {
+	rate += rate*tsPacketPercent/100 + tsAudioBits + tsProgramBits
+	if v.main.Rendition.Kind == media.Video {
+		fps := v.main.FrameRate
+		if fps <= 0 {
+			fps = unknownRate
+		}
+		rate += int(fps * tsFrameBits)
+	}
+	return rate
+}
+
+// tsRenditions returns the renditions of p that MPEG-TS can carry: of audio the one that is muxed.
+func tsRenditions(p *segmenter.Presentation) (video, audio []*segmenter.Described) {
+	all, sound := split(p)
+	for _, d := range all {
+		if carries(&d.Track) {
+			video = append(video, d)
+		}
+	}
+	for _, d := range sound {
+		if carries(&d.Track) {
+			return video, []*segmenter.Described{d}
+		}
+	}
+	return video, nil
+}
+
+func hasTS(p *segmenter.Presentation) bool {
+	video, audio := tsRenditions(p)
+	return len(video)+len(audio) > 0
+}
+
+// AppendTSMultivariant appends the Multivariant Playlist of p's MPEG-TS renditions to dst: a variant for each video
+// rendition, in the order of AppendMultivariant, then one of the audio alone. Its URIs are relative to TSFolder. There are no
+// groups, because every variant is whole, and no I-frame playlists: those of AppendMultivariant are in another format.
+func AppendTSMultivariant(dst []byte, p *segmenter.Presentation) []byte {
+	video, audio := tsRenditions(p)
+	var all []variant
+	if len(video) > 0 {
+		all = variants(video, audio)
+	}
+	all = append(all, variants(nil, audio)...)
+	m := m3u8.NewMasterPlaylist()
+	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
+	var lacking [][]string
+	for i := range all {
+		v := &all[i]
+		v.peak, v.average = tsRate(v.peak, v), tsRate(v.average, v)
+		m.Append(tsURI(p, v.main), nil, v.params(ranged(video)))
+		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.main.Rendition.ID))})
+	}
+	m.SetVersion(1)
+	return appendComplete(dst, m.Encode().Bytes(), lacking)
+}
+
+func tsURI(p *segmenter.Presentation, d *segmenter.Described) string {
+	return "../" + url.PathEscape(p.Run.ID) + "/" + url.PathEscape(d.Rendition.ID) + "/" + TSFolder + "/" + Index
+}
