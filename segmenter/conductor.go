@@ -57,7 +57,7 @@ func (r *Run) lead(p *Publication) bool {
 		return false
 	}
 	r.enlist(p)
-	p.leadFrom = math.MinInt64
+	p.leadFrom.Store(math.MinInt64)
 	r.leader.Store(p)
 	r.keys = r.keys[:0]
 	r.heard.Store(p.arrived)
@@ -162,18 +162,22 @@ func (r *Run) noteKey(k keyTime) {
 func (r *Run) inherit(p *Publication) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.leader.Load() != p {
+	if r.leader.Load() != p && p.gen == r.gen.Load() {
 		r.heir = p
 	}
 }
 
-// seize makes p the leader now, if the one that leads has not been heard of for so long.
-func (r *Run) seize(p *Publication, now int64) bool {
-	if now-r.heard.Load() < maxSilence {
+// seize makes p the leader now, if the one that leads has not been heard of for so long, or is so slow that p has waited for
+// it too long.
+func (r *Run) seize(p *Publication, now int64, slow bool) bool {
+	if !slow && now-r.heard.Load() < maxSilence {
 		return false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if p.gen != r.gen.Load() || r.leader.Load() == nil || !p.inStep.Load() || !slow && now-r.heard.Load() < maxSilence {
+		return false
+	}
 	r.crown(p)
 	r.heard.Store(now)
 	return true
@@ -181,7 +185,7 @@ func (r *Run) seize(p *Publication, now int64) bool {
 
 // crown makes p the leader, from where the one before it stands.
 func (r *Run) crown(p *Publication) {
-	p.leadFrom = r.decided.Load()
+	p.leadFrom.Store(r.decided.Load())
 	r.leader.Store(p)
 	r.heir = nil
 }
@@ -386,4 +390,19 @@ func (r *Run) latest() int64 {
 		return r.recent[n-1].time
 	}
 	return 0
+}
+
+// placeAudio finds what has to be added to the times of audio that has no picture, of which the latest has arrived just now:
+// what is added to another publication's, if that puts it about where the leader is.
+func (r *Run) placeAudio(now int64) (offset int64, s *shift, by Evidence) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, q := range r.pubs {
+		if s := q.shift.Load(); s != nil {
+			if off := media.Rescale(s.ticks, s.scale, media.Second); near(now+off, r.decided.Load(), maxLagTime) {
+				return off, s, SharedBase
+			}
+		}
+	}
+	return r.decided.Load() - now, nil, Arrival
 }

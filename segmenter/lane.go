@@ -132,6 +132,7 @@ func (l *lane) begin(b boundary, from, next int64) bool {
 	case run.ended:
 	case !begun:
 		if len(*run.renditions.Load()) >= MaxRenditions {
+			l.pub.err = errRenditions
 			return false
 		}
 		run.add(r)
@@ -275,8 +276,11 @@ func (l *lane) cross(t int64, arrived int64) {
 		return
 	}
 	from := t
-	if at := l.ticks(b.time); l.open && t-at > g.frame {
-		from = l.mediaEnd(at) // nothing came for a while: the segment begins where the others do, its media later
+	if at := l.ticks(b.time); t-at > g.frame {
+		// Nothing came for a while: the segment begins where the others do, its media later.
+		if from = max(at, l.floor); l.open {
+			from = l.mediaEnd(at)
+		}
 	}
 	l.enter(b, from, t)
 }

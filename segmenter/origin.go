@@ -6,6 +6,7 @@ package segmenter
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -42,8 +43,9 @@ const (
 )
 
 var (
-	errFull    = errors.New("the origin has no memory left for another stream (see Origin.MaxBytes)")
-	errStreams = errors.New("the origin has no room for another stream (see Origin.MaxStreams)")
+	errFull       = errors.New("the origin has no memory left for another stream (see Origin.MaxBytes)")
+	errRenditions = fmt.Errorf("the stream has %d renditions, and room for no more", MaxRenditions)
+	errStreams    = errors.New("the origin has no room for another stream (see Origin.MaxStreams)")
 )
 
 func (o *Origin) full() bool { return o.kept.Load() > cmp.Or(o.MaxBytes, DefaultMaxBytes) }
@@ -92,7 +94,7 @@ func (o *Origin) Open(name, rung string, now time.Time) (*Publication, error) {
 		o.streams.Store(name, s)
 		o.count++
 	}
-	return s.publish(rung, now), nil
+	return s.publish(rung, now)
 }
 
 // What has been dropped goes back to the system when a sixteenth of what is kept has come together, and so much at least.

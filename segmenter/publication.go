@@ -47,7 +47,7 @@ type Publication struct {
 	anews    int
 	err      error // why the publication cannot go on
 
-	leadFrom int64 // what others decided before this publication led ends here, ns; written before it becomes the leader
+	leadFrom atomic.Int64 // what others decided before this publication led ends here, ns; written before it becomes the leader
 
 	// Following.
 	by      Evidence
@@ -303,9 +303,11 @@ func (p *Publication) base(track int, pts, cto, arrived int64) (bool, error) {
 		at = max(run.ends(), arrived-run.Epoch)
 	}
 	p.by, p.hits, p.out = Leads, 0xff, false
-	p.lay(track, cto, func(scale uint32) int64 {
+	if !p.lay(track, cto, func(scale uint32) int64 {
 		return media.Rescale(at, media.Second, scale) - media.Rescale(pts, t.Timescale, scale)
-	})
+	}) {
+		return false, nil
+	}
 	p.began, p.slots = at, 0
 	p.await(p.missing() && !run.IsReady())
 	p.begin(at, resumed)
@@ -326,20 +328,27 @@ func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
 			half = int64(float64(media.Second) / r.Float() / 2)
 		}
 		offset, shared, p.by, ok = run.place(p, media.Rescale(cto, t.Timescale, media.Second), half)
+	} else if r, known := run.Rendition(p.id(track)); known && run.feeds(r, p) {
+		ok = false // the same audio is there
+		p.held, p.heldBytes = nil, 0
 	} else {
-		offset, p.by = run.decided.Load()-own, Arrival
+		last := p.held[len(p.held)-1].s
+		offset, shared, p.by = run.placeAudio(media.Rescale(last.DTS, t.Timescale, media.Second))
 	}
 	if !ok || !run.join(p) {
 		p.tell()
 		return false, nil
 	}
 	p.hits, p.out, p.leaning = 0xff, false, 0
-	p.lay(track, cto, func(scale uint32) int64 {
+	if !p.lay(track, cto, func(scale uint32) int64 {
 		if shared != nil {
 			return media.Rescale(shared.ticks, shared.scale, scale)
 		}
 		return media.Rescale(offset, media.Second, scale)
-	})
+	}) {
+		p.tell()
+		return false, nil
+	}
 	p.began = own + offset
 	p.lastKey, p.cadence = noKey, 0
 	for _, l := range p.lanes {
@@ -361,7 +370,9 @@ func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
 // noteKey remembers a key frame of this publication.
 func (p *Publication) noteKey(k keyTime) {
 	const most = 8
-	if n := len(p.keys); n > 0 && !near(p.keys[n-1].time, k.time, maxKeyGap) {
+	if n := len(p.keys); n > 0 && p.keys[n-1].time == k.time {
+		return // it has been noted where the publication was placed
+	} else if n > 0 && !near(p.keys[n-1].time, k.time, maxKeyGap) {
 		p.keys, p.keysSeen = p.keys[:0], 0 // its time has jumped
 	} else if n == most {
 		p.keys = append(p.keys[:0], p.keys[1:]...)
@@ -374,18 +385,22 @@ func (p *Publication) noteKey(k keyTime) {
 // maxKeyGap is how far two key frames in a row may be apart on one time base.
 const maxKeyGap = 60 * media.Second
 
-// lay gives the tracks their lanes. offset is what has to be added to the publication's times, by timescale.
-func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64) {
+// lay gives the tracks their lanes, and says whether the one with that index has one. offset is what has to be added to the publication's times, by timescale.
+func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64) bool {
 	p.lanes, p.leader = p.lanes[:0], nil
 	clear(p.of)
 	p.place(track)
+	if p.of[track] == nil { // somebody else has begun to feed its rendition meanwhile
+		p.run.leave(p, 0)
+		return false
+	}
 	p.leader = p.of[track]
 	for i := range p.tracks {
 		if i == track || !p.tracks[i].Ready() || p.tracks[i].Kind != media.Audio {
 			continue
 		}
 		// A header is no promise: a rendition begins when a sample has come, or the run has it already.
-		if _, known := p.run.find(p.id(i)); known || p.seen[i] {
+		if _, known := p.run.Rendition(p.id(i)); known || p.seen[i] {
 			p.place(i)
 		}
 	}
@@ -407,6 +422,7 @@ func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64)
 			p.run.tighten(int64(499*time.Millisecond) - frame)
 		}
 	}
+	return true
 }
 
 // id names the rendition of the track with that index.
@@ -417,7 +433,7 @@ func (p *Publication) id(i int) string {
 	}
 	id := t.Kind.String()
 	// Audio that several publications carry is one rendition: whoever has the same is as good.
-	if r, ok := p.run.find(id); ok && p.Rung != "" {
+	if r, ok := p.run.Rendition(id); ok && p.Rung != "" {
 		if has := &r.Window().Init().Track; has.Codec.String != t.Codec.String || has.Channels != t.Channels || has.Language != t.Language {
 			return renditionID(t.Kind, p.Rung)
 		}
@@ -443,7 +459,7 @@ func (p *Publication) place(i int) {
 		}
 	}
 	l := &lane{pub: p, scale: t.Timescale}
-	if r, ok := p.run.find(id); ok {
+	if r, ok := p.run.Rendition(id); ok {
 		if t.Kind == media.Audio && p.run.feeds(r, p) {
 			return
 		}
@@ -518,7 +534,9 @@ func (p *Publication) leave() {
 	} else {
 		// Audio leads: everything it has is its own to publish.
 		end = l.nanos(l.grid.end)
-		l.followTo(math.MaxInt64, l.grid, p.arrived)
+		if p.run.leads(p) {
+			l.followTo(math.MaxInt64, l.grid, p.arrived)
+		}
 	}
 	for _, f := range p.lanes {
 		if f.grid != nil {

@@ -64,11 +64,11 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 		return p.frame(l, &f)
 	}
 	if !l.held.add(&f) {
-		return p.anew(track, s) // too far ahead of the leader to be of the same source
+		return p.anew(track, s) // more than a second's worth, or the run does not let it lead
 	}
 	for !l.held.empty() {
 		f := l.held.first()
-		if p.undecided(l, &f) && !p.run.seize(p, s.Arrived) {
+		if p.undecided(l, &f) && !p.run.seize(p, s.Arrived, s.Arrived-f.arrived > maxSilence) {
 			break
 		}
 		l.held.drop()
@@ -230,11 +230,11 @@ func (p *Publication) progress(l *lane, dts int64) int64 {
 // decide begins a segment with f, or where f would begin, if that is due: the leader's part.
 func (p *Publication) decide(l *lane, f *frame) (began bool, err error) {
 	c := l.cut
-	if f.sync && l.nanos(f.pts+l.half()) < p.leadFrom {
+	if f.sync && l.nanos(f.pts+l.half()) < p.leadFrom.Load() {
 		return false, nil // whoever led before has decided otherwise
 	}
 	if !l.open { // it has the lead, but not yet a segment
-		if !f.sync {
+		if !f.sync || l.nanos(f.pts)-p.run.latest() < 3*int64(p.run.limit())/4 {
 			// Nobody else may begin one: the others' must not get too long meanwhile.
 			t, most := l.nanos(f.dts), p.run.latest()+int64(p.longest())
 			if t+l.nanos(2*l.half()) > most {

@@ -56,9 +56,12 @@ func (s *Stream) RunByID(id string) (*Run, bool) {
 }
 
 // publish begins a publication.
-func (s *Stream) publish(rung string, now time.Time) *Publication {
+func (s *Stream) publish(rung string, now time.Time) (*Publication, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.pubs) >= MaxRenditions {
+		return nil, errRenditions
+	}
 	p := &Publication{Rung: rung, stream: s, since: now}
 	p.input.Store(&Input{Rung: rung, Since: now, State: Waiting})
 	if n := len(s.runs); n > 0 && !s.runs[n-1].Ended() && (len(s.pubs) == 0 || s.rungs[rung]) {
@@ -75,7 +78,7 @@ func (s *Stream) publish(rung string, now time.Time) *Publication {
 	s.deadline = time.Time{}
 	s.count()
 	s.wake()
-	return p
+	return p, nil
 }
 
 // placed says that p is in the ladder.
@@ -125,7 +128,7 @@ func (s *Stream) runFor(p *Publication, arrived int64) *Run {
 	if n := len(s.runs); n > 0 {
 		r := s.runs[n-1]
 		same := r.Config.TargetDuration == cfg.TargetDuration && r.Config.PartTarget == cfg.PartTarget
-		if same && !r.Ended() {
+		if (same || len(s.pubs) > 1) && !r.Ended() { // others go on in it
 			return r
 		}
 		r.End()

@@ -23,6 +23,11 @@ func TestE2EGStreamer(t *testing.T) {
 			"audiotestsrc is-live=true wave=ticks samplesperbuffer=1024 ! audio/x-raw,rate=48000,channels=2 ! queue "+
 			"! avenc_aac bitrate=96000 ! aacparse ! queue ! mux.")...)
 	r.awaitLive(t, "live/a")
+	// GStreamer 1.22 may not recognise a playlist again of which it knows one segment only, and then waits for ever.
+	eventually(t, startPatience, "three segments are listed", func() bool {
+		_, m := r.variant(t, "/live/a/index.m3u8")
+		return len(m.Segments) >= 3
+	})
 	tap, follow := r.tap(t), r.follow(t, "live/a")
 	// hlsdemux2 comes before the old hlsdemux only when it is told to. With -v the sinks describe each buffer.
 	play := startPeer(t, []string{"GST_PLUGIN_FEATURE_RANK=hlsdemux2:MAX,hlsdemux:NONE"}, "gst-launch-1.0", "-m", "-v",
