@@ -8,7 +8,7 @@ export function adviceOf(stream) {
   if (advice.length > 0) return advice.map(sentence);
   const { keyframeInterval: interval, targetDuration: target } = stream ?? {};
   if (interval > 0 && target > 0 && interval > target * 1.05) {
-    return [`Keyframes every ${plain(interval, 1)} s, target ${plain(target, 1)} s: set the encoder’s keyframe interval to ${plain(target, 1)} s for faster starts and lower latency.`];
+    return [`Keyframes every ${plain(interval, 1)} s, target ${plain(target, 1)} s: set ${stream.inputs?.length > 1 ? 'every encoder’s' : 'the encoder’s'} keyframe interval to ${plain(target, 1)} s for faster starts and lower latency.`];
   }
   return [];
 }

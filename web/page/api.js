@@ -35,4 +35,26 @@ export async function fetchRun(playlist) {
   return uri ? uri.trim().split('/')[0] : null;
 }
 
-export const trackOf = (stream, kind) => stream?.tracks?.find((track) => track.kind === kind);
+/**
+ * The track of that kind to name when one must stand for all. Of a ladder's videos that is the largest of those that
+ * are in the stream, not one of an input that is out; of the audio tracks, the first that is in the stream.
+ */
+export function trackOf(stream, kind) {
+  const idle = new Set((stream?.inputs ?? []).filter(({ state }) => state !== 'leading' && state !== 'following').map(({ rendition }) => (rendition ? `video_${rendition}` : 'video')));
+  const rank = (track) => [track.rendition ? 1 : 0, idle.has(track.rendition) ? 0 : 1, kind === 'video' ? (track.width || 0) * (track.height || 0) : 0, kind === 'video' ? track.bitrate || 0 : 0];
+  let best;
+  for (const track of stream?.tracks ?? []) {
+    if (track.kind === kind && (!best || precedes(rank(track), rank(best)))) best = track;
+  }
+  return best;
+}
+
+function precedes(a, b) {
+  const at = a.findIndex((n, i) => n !== b[i]);
+  return at >= 0 && a[at] > b[at];
+}
+
+/** How many renditions with a picture the stream has. */
+export function videoCount(stream) {
+  return new Set((stream?.tracks ?? []).filter((track) => track.kind === 'video' && track.rendition).map((track) => track.rendition)).size;
+}

@@ -1,5 +1,7 @@
 // The buttons over the picture.
 
+import { levelNames } from './format.js';
+
 const idleAfter = 3000; // milliseconds until they fade
 
 export class Controls {
@@ -111,14 +113,9 @@ export class Controls {
     const levels = this.#playback.hls?.levels ?? [];
     const select = document.getElementById('quality');
     document.getElementById('quality-box').hidden = levels.length < 2;
-    const options = levels.map((level, i) => new Option(levelName(level), i)).reverse();
+    const options = levelNames(levels).map((name, i) => new Option(name, i)).reverse();
     select.replaceChildren(new Option('Auto', -1, true, true), ...options);
   }
-}
-
-function levelName(level) {
-  const size = level.height > 0 ? `${Math.min(level.width, level.height)}p` : level.name || 'Audio';
-  return `${size} · ${(level.bitrate / 1e6).toFixed(1)} Mb/s`;
 }
 
 function icon(id, name, label) {

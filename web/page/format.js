@@ -44,6 +44,34 @@ export function sizeName(width, height) {
   return width > 0 && height > 0 ? `${Math.min(width, height)}p` : '';
 }
 
+/** Milliseconds, from seconds, with a sign if asked for: "340 ms", "+12 ms", "0 ms"; seconds from ten on. */
+export function milliseconds(s, signed = false) {
+  if (!Number.isFinite(s)) return none;
+  const ms = Math.round(s * 1000);
+  const sign = ms < 0 ? '\u2212' : signed && ms > 0 ? '+' : '';
+  return Math.abs(ms) < 10_000 ? `${sign}${Math.abs(ms)}${nbsp}ms` : `${sign}${seconds(Math.abs(s))}${nbsp}s`;
+}
+
+/**
+ * What tells the levels of a player's choice apart, as briefly as it can: "720p"; with the bit rate where several are of
+ * that size; with the name, the codec or a number where even that is the same.
+ */
+export function levelNames(levels) {
+  const bases = levels.map((level) => sizeName(level.width, level.height) || (level.height > 0 ? `${level.height}p` : level.name || (level.videoCodec ? 'Video' : 'Audio')));
+  const further = [
+    (level) => bitRate(level.bitrate),
+    (level) => level.name || codecName(level.videoCodec || level.audioCodec),
+    (_, i) => `no.${nbsp}${i + 1}`,
+  ];
+  return further.reduce((names, more) => {
+    const alone = (name) => names.indexOf(name) === names.lastIndexOf(name);
+    return names.map((name, i) => {
+      const word = alone(name) ? '' : more(levels[i], i);
+      return word && word !== none && word !== name ? `${name} · ${word}` : name;
+    });
+  }, bases);
+}
+
 const families = [
   [/^avc[13]/, 'H.264'], [/^(hvc1|hev1|dvh1|dvhe)/, 'HEVC'], [/^av01/, 'AV1'], [/^vp09/, 'VP9'],
   [/^mp4a\.40\.29/, 'HE-AAC v2'], [/^mp4a\.40\.5/, 'HE-AAC'], [/^mp4a/, 'AAC'],

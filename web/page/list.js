@@ -1,7 +1,7 @@
 // The list of live streams: asks every two seconds, updates rows in place so that focus and selection survive.
 
 import { adviceOf } from './advice.js';
-import { clock, fetchStreams, trackOf } from './api.js';
+import { clock, fetchStreams, trackOf, videoCount } from './api.js';
 import { audioText, bitRate, codecName, moment, plain, sizeName, span, splitName } from './format.js';
 import { fillGuide } from './guide.js';
 
@@ -75,8 +75,10 @@ function update(row, stream) {
   put(row, '.tile-size', video ? sizeName(video.width, video.height) || 'Video' : audio ? 'Audio' : '…');
   put(row, '.tile-rate', video?.frameRate > 0 ? `${plain(video.frameRate)} fps` : video ? '' : codecName(audio?.codec));
 
-  const total = (stream.tracks ?? []).reduce((sum, track) => sum + (track.bitrate || 0), 0);
-  const parts = [video && codecName(video.codec), audio && audioText(audio), total > 0 && bitRate(total)];
+  // What a viewer of the best rendition gets, not the sum of a ladder.
+  const rate = (video?.bitrate || 0) + (audio?.bitrate || 0);
+  const renditions = videoCount(stream);
+  const parts = [video && codecName(video.codec), audio && audioText(audio), renditions > 1 && `${renditions} renditions`, rate > 0 && bitRate(rate)];
   put(row, '.stream-tracks', parts.filter(Boolean).join(' · ') || 'Starting…');
   put(row, '.stream-advice', adviceOf(stream)[0] ?? '');
 

@@ -33,7 +33,8 @@ export function showFigures(f, playback) {
 
 /** What the server says about the source. */
 export function showSource(stream) {
-  put('s-encoder', stream ? (stream.publishing ? 'Publishing' : 'Away') : none);
+  const encoders = stream?.inputs?.length ?? 0;
+  put('s-encoder', stream ? (!stream.publishing ? 'Away' : encoders > 1 ? `${encoders} publishing` : 'Publishing') : none);
   put('s-video', stream ? videoText(trackOf(stream, 'video')) : none);
   put('s-audio', stream ? audioText(trackOf(stream, 'audio')) : none);
   put('s-keyframe', stream?.keyframeInterval > 0 ? `${plain(stream.keyframeInterval)} s` : none);

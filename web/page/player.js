@@ -7,6 +7,7 @@ import { measure } from './figures.js';
 import { splitName } from './format.js';
 import { Graph } from './graph.js';
 import { loadHls } from './hls.js';
+import { showLadder } from './ladder.js';
 import { showFigures, showSince, showSource, showState } from './panel.js';
 import { Playback } from './playback.js';
 
@@ -38,6 +39,7 @@ const graph = new Graph($('graph'));
 playback.addEventListener('change', () => showState(playback, name));
 playback.addEventListener('stream', () => {
   showSource(playback.stream);
+  showLadder(playback.stream);
   showState(playback, name);
 });
 showState(playback, name);
