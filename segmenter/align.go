@@ -23,16 +23,18 @@ const (
 
 // What may be believed: by how much publications of one source may lag one another.
 const (
-	maxLagTime  = 500_000_000 // ns, on a shared base, or half the time between key frames if that is longer
-	lagOfKeys   = 0.4         // of the time between key frames, without one
-	minAgreeing = 2           // key frames that have to agree without a shared base
+	maxLagTime  = 500_000_000    // ns, on a shared base, or half the time between key frames if that is longer
+	lagOfKeys   = 0.4            // of the time between key frames, without one
+	fromZero    = 10_000_000_000 // ns; before this time a publication has only just begun to count
+	minAgreeing = 2              // key frames that have to agree without a shared base
 )
 
 // align returns what has to be added to a publication's times, ns, so that its key frames own, the latest last, are those of
 // the leader. first says that own[0] is the publication's very first, which comes wherever the encoder was begun and so proves
-// nothing when it is not the leader's. shared are
+// nothing when it is not the leader's; doubted, that it has been placed before and did not belong there: then three quarters
+// have to agree, and more than two. shared are
 // the offsets of the publications that are on the timeline; half is the tolerance, half a frame.
-func align(own, lead []keyTime, first bool, shared []int64, half int64) (offset int64, by Evidence, ok bool) {
+func align(own, lead []keyTime, first, doubted bool, shared []int64, half int64) (offset int64, by Evidence, ok bool) {
 	if len(own) == 0 || len(lead) == 0 {
 		return 0, "", false
 	}
@@ -45,9 +47,10 @@ func align(own, lead []keyTime, first bool, shared []int64, half int64) (offset 
 			if k.time+off > lead[len(lead)-1].time+half {
 				continue // the leader has not come so far
 			}
-			if !first || i > 0 || len(own) == 1 {
-				of++
+			if first && i == 0 && (len(own) > 1 || k.time < fromZero) {
+				continue // every encoder begins with a key frame, and most at time 0
 			}
+			of++
 			for _, l := range lead {
 				if near(k.time+off, l.time, half) && near(k.arrived, l.arrived, lag) {
 					n++
@@ -55,7 +58,7 @@ func align(own, lead []keyTime, first bool, shared []int64, half int64) (offset 
 				}
 			}
 		}
-		if n > 0 && 2*n >= of {
+		if n > 0 && 2*n >= of && (!doubted || n > minAgreeing && 4*n > 3*of) {
 			return off, SharedBase, true
 		}
 	}
@@ -77,7 +80,18 @@ func align(own, lead []keyTime, first bool, shared []int64, half int64) (offset 
 			}
 		}
 	}
-	return offset, Assumed, agreeing >= minAgreeing
+	of := comparable(own, offset, lead, half, first)
+	return offset, Assumed, agreeing >= minAgreeing && 2*agreeing > of && (!doubted || agreeing > minAgreeing && 4*agreeing > 3*of)
+}
+
+// comparable counts the key frames of own that may be expected among lead's: from the first of those to the last.
+func comparable(own []keyTime, offset int64, lead []keyTime, half int64, first bool) (n int) {
+	for i, k := range own {
+		if t := k.time + offset; t >= lead[0].time-half && t <= lead[len(lead)-1].time+half && (i > 0 || !first) {
+			n++
+		}
+	}
+	return n
 }
 
 // interval is the mean time between key frames; 0 is unknown.

@@ -28,6 +28,7 @@ type conductor struct {
 	last    atomic.Uint64               // the number of the latest boundary; 0 before the first
 	decided atomic.Int64                // no further boundary will be at or before this time on the timeline, ns
 	heard   atomic.Int64                // when the leader's latest sample arrived, Unix ns
+	orphans atomic.Uint64               // rises when a rendition has lost whoever fed it
 	gen     atomic.Uint64               // rises when the run comes to a halt: every publication has to be placed anew
 
 	heir   *Publication   // takes the lead with the next boundary
@@ -254,6 +255,7 @@ func (r *Run) vacant(l *lane) {
 		return
 	}
 	x.owner = nil
+	r.orphans.Add(1)
 	x.nextPart = -1 // what was hinted will not come
 	if n := len(r.recent); n > 0 && x.open.MSN < r.recent[n-1].msn {
 		r.advance(x, r.recent[n-1].msn)
@@ -340,7 +342,7 @@ func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by
 		}
 		return r.decided.Load() - k.time, nil, Arrival, true
 	}
-	offset, by, ok = align(p.keys, r.keys, p.keysSeen == len(p.keys), offsets, half)
+	offset, by, ok = align(p.keys, r.keys, p.keysSeen == len(p.keys), p.doubted, offsets, half)
 	if by == SharedBase {
 		for i, o := range offsets {
 			if o == offset {

@@ -52,6 +52,9 @@ type Publication struct {
 	// Following.
 	by      Evidence
 	hits    uint8       // whether the last eight boundaries were at key frames, the latest in the lowest bit
+	doubted bool        // it has been kept out since its times were last unknown
+	again   bool        // it is to be placed anew at the next key frame
+	orphans uint64      // see conductor
 	out     bool        // kept out of the ladder: too few were
 	leaning int         // boundaries in a row that were off to one side
 	skew    int64       // of the latest key frame against its boundary, ns
@@ -373,7 +376,7 @@ func (p *Publication) noteKey(k keyTime) {
 	if n := len(p.keys); n > 0 && p.keys[n-1].time == k.time {
 		return // it has been noted where the publication was placed
 	} else if n > 0 && !near(p.keys[n-1].time, k.time, maxKeyGap) {
-		p.keys, p.keysSeen = p.keys[:0], 0 // its time has jumped
+		p.keys, p.keysSeen, p.doubted = p.keys[:0], 0, false // its time has jumped
 	} else if n == most {
 		p.keys = append(p.keys[:0], p.keys[1:]...)
 	}

@@ -51,6 +51,13 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 	f := frame{dts: dts, pts: pts, sync: s.Sync, arrived: s.Arrived, data: s.Data}
 	if s.Sync {
 		p.noteKey(keyTime{l.nanos(pts - l.off), s.Arrived})
+		if p.again {
+			// It may lie elsewhere: what its place rested on has not held.
+			p.again = false
+			p.leave()
+			p.keysSeen, p.doubted = 1, true
+			return p.warm(track, s)
+		}
 		if p.change {
 			if !p.run.yield(p) {
 				return p.anew(track, s)
@@ -167,6 +174,10 @@ func (p *Publication) frame(l *lane, f *frame) error {
 	c.settle(f.dts)
 	c.pace.frame(f.dts, predicted)
 
+	if n := run.orphans.Load(); n != p.orphans {
+		p.orphans = n
+		p.adopt()
+	}
 	l.pull()
 	began := p.reach(l, f)
 	if !began && leads && len(l.queue) == 0 {
@@ -333,7 +344,7 @@ func (p *Publication) score(l *lane, b boundary, hit bool, f *frame) {
 	}
 	switch missed := 8 - bits.OnesCount8(p.hits); {
 	case !p.out && missed >= maxMissed:
-		p.out = true
+		p.out, p.again = true, true
 		p.inStep.Store(false)
 	case p.out && p.hits&15 == 15:
 		p.out = false
