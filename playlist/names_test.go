@@ -20,7 +20,10 @@ var nameCases = []struct {
 	{"p90000.m4s", Name{Kind: Part, N: 90000}, true},
 	{"p9223372036854775807.m4s", Name{Kind: Part, N: math.MaxInt64}, true},
 	{"i" + someHash + ".mp4", Name{Kind: Init, Hash: someHash}, true},
+	{"s1.ts", Name{Kind: TSSegment, N: 1}, true},
 
+	{s: "p1.ts"},
+	{s: "s01.ts"},
 	{s: "s18446744073709551616.m4s"},
 	{s: "s99999999999999999999.m4s"},
 	{s: "s111111111111111111111.m4s"},
@@ -64,6 +67,8 @@ func (n Name) write() string {
 		return PartName(int64(n.N))
 	case Init:
 		return InitName(n.Hash)
+	case TSSegment:
+		return TSSegmentName(n.N)
 	}
 	return ""
 }
