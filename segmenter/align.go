@@ -80,12 +80,12 @@ func align(own, lead []keyTime, first, doubted bool, shared []int64, half int64)
 			}
 		}
 	}
-	of := comparable(own, offset, lead, half, first)
+	of := expected(own, offset, lead, half, first)
 	return offset, Assumed, agreeing >= minAgreeing && 2*agreeing > of && (!doubted || agreeing > minAgreeing && 4*agreeing > 3*of)
 }
 
-// comparable counts the key frames of own that may be expected among lead's: from the first of those to the last.
-func comparable(own []keyTime, offset int64, lead []keyTime, half int64, first bool) (n int) {
+// expected counts the key frames of own that may be expected among lead's: from the first of those to the last.
+func expected(own []keyTime, offset int64, lead []keyTime, half int64, first bool) (n int) {
 	for i, k := range own {
 		if t := k.time + offset; t >= lead[0].time-half && t <= lead[len(lead)-1].time+half && (i > 0 || !first) {
 			n++

@@ -315,45 +315,6 @@ func (r *Run) halt(p *Publication, end int64) {
 	}
 }
 
-// place finds what has to be added to p's times, from its key frames, the latest of which has that composition offset, ns. If
-// it is what is added to another's, s is that, exactly.
-func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by Evidence, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var offsets []int64
-	var shifts []*shift
-	for _, q := range r.pubs {
-		if s := q.shift.Load(); s != nil && q.hasVideo.Load() {
-			off := media.Rescale(s.ticks, s.scale, media.Second)
-			offsets, shifts = append(offsets, off), append(shifts, s)
-			// Multiplexers that begin at decode time 0 delay presentation by the depth of reordering.
-			if s.reorder != cto {
-				offsets, shifts = append(offsets, off+s.reorder-cto), append(shifts, nil)
-			}
-		}
-	}
-	if lead := r.leader.Load(); lead != nil && !lead.hasVideo.Load() {
-		// Audio leads: there are no key frames to compare with.
-		k := p.keys[len(p.keys)-1]
-		if s := lead.shift.Load(); s != nil {
-			if off := media.Rescale(s.ticks, s.scale, media.Second); near(k.time+off, r.decided.Load(), maxLagTime) {
-				return off, s, SharedBase, true
-			}
-		}
-		return r.decided.Load() - k.time, nil, Arrival, true
-	}
-	offset, by, ok = align(p.keys, r.keys, p.keysSeen == len(p.keys), p.doubted, offsets, half)
-	if by == SharedBase {
-		for i, o := range offsets {
-			if o == offset {
-				s = shifts[i]
-				break
-			}
-		}
-	}
-	return offset, s, by, ok
-}
-
 // ends is where the furthest rendition ends on the timeline, ns.
 func (r *Run) ends() int64 {
 	r.mu.Lock()
@@ -392,19 +353,4 @@ func (r *Run) latest() int64 {
 		return r.recent[n-1].time
 	}
 	return 0
-}
-
-// placeAudio finds what has to be added to the times of audio that has no picture, of which the latest has arrived just now:
-// what is added to another publication's, if that puts it about where the leader is.
-func (r *Run) placeAudio(now int64) (offset int64, s *shift, by Evidence) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, q := range r.pubs {
-		if s := q.shift.Load(); s != nil {
-			if off := media.Rescale(s.ticks, s.scale, media.Second); near(now+off, r.decided.Load(), maxLagTime) {
-				return off, s, SharedBase
-			}
-		}
-	}
-	return r.decided.Load() - now, nil, Arrival
 }

@@ -225,6 +225,26 @@ func (s *Server) serveMultivariant(w *response, r *http.Request, st *segmenter.S
 	s.serveObject(w, r, &o)
 }
 
+// playable returns the rendition of that ID, of a run that can be played, and the coding in which its playlist is to be sent. If
+// there is none it has answered with the error. The target duration may change until the run is ready, and nobody may see it
+// before.
+func (s *Server) playable(w *response, r *http.Request, run *segmenter.Run, id string) (*segmenter.Rendition, playlist.Encoding, bool) {
+	enc, ok := negotiate(r.Header["Accept-Encoding"])
+	if !ok {
+		s.fail(w, r, errCoding)
+		return nil, enc, false
+	}
+	if err := s.awaitReady(w, r, run); err != nil {
+		s.fail(w, r, err)
+		return nil, enc, false
+	}
+	rend, ok := run.Rendition(id)
+	if !ok {
+		s.fail(w, r, errUnknown)
+	}
+	return rend, enc, ok
+}
+
 // serveMediaPlaylist answers with the Window that the delivery directives ask for (RFC 8216bis 6.2.5).
 func (s *Server) serveMediaPlaylist(w *response, r *http.Request, run *segmenter.Run, id string) {
 	d, ok := parseDirectives(r.URL.RawQuery)
@@ -233,22 +253,11 @@ func (s *Server) serveMediaPlaylist(w *response, r *http.Request, run *segmenter
 		s.fail(w, r, errDirective)
 		return
 	}
-	enc, ok := negotiate(r.Header["Accept-Encoding"])
+	rend, enc, ok := s.playable(w, r, run, id)
 	if !ok {
-		s.fail(w, r, errCoding)
-		return
-	}
-	// The target duration may change until the run is ready, and nobody may see it before.
-	if err := s.awaitReady(w, r, run); err != nil {
-		s.fail(w, r, err)
 		return
 	}
 	td := run.TargetDuration()
-	rend, ok := run.Rendition(id)
-	if !ok {
-		s.fail(w, r, errUnknown)
-		return
-	}
 	if rend.PartTarget() <= 0 {
 		d.part = -1 // there are no parts to wait for
 	}

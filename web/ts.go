@@ -40,17 +40,11 @@ type tsObject struct {
 // servePlainPlaylist answers with a playlist without low latency, of I-frames or of MPEG-TS segments. Nothing can be waited for
 // there, so that delivery directives mean nothing (RFC 8216bis 6.2.5: the playlist has no EXT-X-SERVER-CONTROL).
 func (s *Server) servePlainPlaylist(w *response, r *http.Request, run *segmenter.Run, m *mediaPath) {
-	enc, ok := negotiate(r.Header["Accept-Encoding"])
+	rend, enc, ok := s.playable(w, r, run, m.rendition)
 	if !ok {
-		s.fail(w, r, errCoding)
 		return
 	}
-	if err := s.awaitReady(w, r, run); err != nil {
-		s.fail(w, r, err)
-		return
-	}
-	rend, ok := run.Rendition(m.rendition)
-	if !ok || m.iframes && rend.Kind != media.Video {
+	if m.iframes && rend.Kind != media.Video {
 		s.fail(w, r, errUnknown)
 		return
 	}

@@ -1,0 +1,268 @@
+package segmenter
+
+import (
+	"time"
+
+	"headwater/segmenter/media"
+)
+
+// Where a Publication lies on its run's timeline, and which renditions its tracks feed.
+
+// base lays the publication's times onto the run's timeline, with the sample of a track that is presented at pts, and says
+// whether it could.
+func (p *Publication) base(track int, pts, cto, arrived int64) (bool, error) {
+	if p.run == nil || p.run.Ended() {
+		p.run = p.stream.runFor(p, arrived)
+	}
+	run := p.run
+	t := &p.tracks[track]
+	if !run.lead(p) {
+		return p.beside(track, pts, cto, arrived)
+	}
+	var at int64
+	resumed := run.last.Load() > 0
+	if resumed {
+		at = max(run.ends(), arrived-run.Epoch)
+	}
+	p.by, p.hits, p.out = Leads, 0xff, false
+	if !p.lay(track, cto, func(scale uint32) int64 {
+		return media.Rescale(at, media.Second, scale) - media.Rescale(pts, t.Timescale, scale)
+	}) {
+		return false, nil
+	}
+	p.began, p.slots = at, 0
+	p.await(p.missing() && !run.IsReady())
+	p.begin(at, resumed)
+	return true, nil
+}
+
+// beside lays the publication's times onto the timeline of the leader, if that can be done.
+func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
+	run, t := p.run, &p.tracks[track]
+	own := media.Rescale(pts, t.Timescale, media.Second)
+	var offset int64
+	var shared *shift
+	ok := true
+	if t.Kind == media.Video {
+		p.noteKey(keyTime{own, arrived})
+		half := int64(media.Second) / 100
+		if r := t.FrameRate; r.Num > 0 && r.Den > 0 {
+			half = int64(float64(media.Second) / r.Float() / 2)
+		}
+		offset, shared, p.by, ok = run.place(p, media.Rescale(cto, t.Timescale, media.Second), half)
+	} else if r, known := run.Rendition(p.id(track)); known && run.feeds(r, p) {
+		ok = false // the same audio is there
+		p.held, p.heldBytes = nil, 0
+	} else {
+		last := p.held[len(p.held)-1].s
+		offset, shared, p.by = run.placeAudio(media.Rescale(last.DTS, t.Timescale, media.Second))
+	}
+	if !ok || !run.join(p) {
+		p.tell()
+		return false, nil
+	}
+	p.hits, p.out, p.leaning = 0xff, false, 0
+	if !p.lay(track, cto, func(scale uint32) int64 {
+		if shared != nil {
+			return media.Rescale(shared.ticks, shared.scale, scale)
+		}
+		return media.Rescale(offset, media.Second, scale)
+	}) {
+		p.tell()
+		return false, nil
+	}
+	p.began = own + offset
+	p.lastKey, p.cadence = noKey, 0
+	for _, l := range p.lanes {
+		// What has begun before this is over.
+		l.pull()
+		for len(l.queue) > 0 && l.queue[0].time < p.began-int64(media.Second)/50 {
+			l.queue = l.queue[1:]
+		}
+		l.queue = append([]boundary(nil), l.queue...)
+	}
+	p.await(p.missing() && !run.IsReady())
+	if t.Kind == media.Video && !run.video() {
+		run.inherit(p) // audio led; now there are key frames
+	}
+	p.tell()
+	return true, nil
+}
+
+// noteKey remembers a key frame of this publication.
+func (p *Publication) noteKey(k keyTime) {
+	const most = 8
+	if n := len(p.keys); n > 0 && p.keys[n-1].time == k.time {
+		return // it has been noted where the publication was placed
+	} else if n > 0 && !near(p.keys[n-1].time, k.time, maxKeyGap) {
+		p.keys, p.keysSeen, p.doubted = p.keys[:0], 0, false // its time has jumped
+	} else if n == most {
+		p.keys = append(p.keys[:0], p.keys[1:]...)
+	}
+	p.keys = append(p.keys, k)
+	p.keysSeen++
+	p.interval.Store(interval(p.keys))
+}
+
+// maxKeyGap is how far two key frames in a row may be apart on one time base.
+const maxKeyGap = 60 * media.Second
+
+// lay gives the tracks their lanes, and says whether the one with that index has one. offset is what has to be added to the
+// publication's times, by timescale.
+func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64) bool {
+	p.lanes, p.leader = p.lanes[:0], nil
+	clear(p.of)
+	p.place(track)
+	if p.of[track] == nil { // somebody else has begun to feed its rendition meanwhile
+		p.run.leave(p, 0)
+		return false
+	}
+	p.leader = p.of[track]
+	for i := range p.tracks {
+		if i == track || !p.tracks[i].Ready() || p.tracks[i].Kind != media.Audio {
+			continue
+		}
+		// A header is no promise: a rendition begins when a sample has come, or the run has it already.
+		if _, known := p.run.Rendition(p.id(i)); known || p.seen[i] {
+			p.place(i)
+		}
+	}
+	for _, l := range p.lanes {
+		l.off = offset(l.scale)
+	}
+	t := &p.tracks[track]
+	p.leader.reorder = media.Rescale(cto, t.Timescale, p.leader.scale)
+	p.shift.Store(&shift{p.leader.off, p.leader.scale, p.leader.nanos(p.leader.reorder)})
+	p.hasVideo.Store(p.leader.cut != nil)
+	if p.leader.cut == nil {
+		p.alone.Store(true)
+		p.stream.placed(p)
+	}
+	p.based, p.change, p.cadence = true, false, 0
+	for i := range p.tracks {
+		if t := &p.tracks[i]; t.Ready() && t.Kind == media.Audio {
+			frame := media.Rescale(int64(t.FrameSamples), t.Timescale, media.Second)
+			p.run.tighten(int64(499*time.Millisecond) - frame)
+		}
+	}
+	return true
+}
+
+// id names the rendition of the track with that index.
+func (p *Publication) id(i int) string {
+	t := &p.tracks[i]
+	if t.Kind == media.Video {
+		return renditionID(t.Kind, p.Rung)
+	}
+	id := t.Kind.String()
+	// Audio that several publications carry is one rendition: whoever has the same is as good.
+	if r, ok := p.run.Rendition(id); ok && p.Rung != "" {
+		if has := &r.Window().Init().Track; has.Codec.String != t.Codec.String || has.Channels != t.Channels || has.Language != t.Language {
+			return renditionID(t.Kind, p.Rung)
+		}
+	}
+	return id
+}
+
+// renditionID names a rendition: "video", "video_720p".
+func renditionID(k media.Kind, rung string) string {
+	if rung == "" {
+		return k.String()
+	}
+	return k.String() + "_" + rung
+}
+
+// place gives the track with that index a lane, once for each rendition, unless another publication feeds that.
+func (p *Publication) place(i int) {
+	t := &p.tracks[i]
+	id := p.id(i)
+	for _, l := range p.lanes {
+		if l.rend.ID == id {
+			return
+		}
+	}
+	l := &lane{pub: p, scale: t.Timescale}
+	if r, ok := p.run.Rendition(id); ok {
+		if t.Kind == media.Audio && p.run.feeds(r, p) {
+			return
+		}
+		l.rend = r
+		l.scale = r.Window().Init().Track.Timescale
+	} else {
+		l.rend = p.run.newRendition(id, t.Kind)
+	}
+	l.setTrack(*t)
+	p.of[i] = l
+	p.lanes = append(p.lanes, l)
+}
+
+// adopt gives lanes to audio that came while another publication fed its rendition, if that has left. It is called when one may
+// have, and once a segment.
+func (p *Publication) adopt() {
+	for i := range p.tracks {
+		if t := &p.tracks[i]; p.of[i] != nil || !p.seen[i] || !t.Ready() || t.Kind != media.Audio {
+			continue
+		}
+		n := len(p.lanes)
+		p.place(i)
+		if len(p.lanes) > n {
+			l := p.lanes[n]
+			l.off = media.Rescale(p.leader.off, p.leader.scale, l.scale)
+			l.pulled = p.run.last.Load()
+		}
+	}
+}
+
+// place finds what has to be added to p's times, from its key frames, the latest of which has that composition offset, ns. If
+// it is what is added to another's, s is that, exactly.
+func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by Evidence, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var offsets []int64
+	var shifts []*shift
+	for _, q := range r.pubs {
+		if s := q.shift.Load(); s != nil && q.hasVideo.Load() {
+			off := media.Rescale(s.ticks, s.scale, media.Second)
+			offsets, shifts = append(offsets, off), append(shifts, s)
+			// Multiplexers that begin at decode time 0 delay presentation by the depth of reordering.
+			if s.reorder != cto {
+				offsets, shifts = append(offsets, off+s.reorder-cto), append(shifts, nil)
+			}
+		}
+	}
+	if lead := r.leader.Load(); lead != nil && !lead.hasVideo.Load() {
+		// Audio leads: there are no key frames to compare with.
+		offset, s, by = r.arriving(p.keys[len(p.keys)-1].time)
+		return offset, s, by, true
+	}
+	offset, by, ok = align(p.keys, r.keys, p.keysSeen == len(p.keys), p.doubted, offsets, half)
+	if by == SharedBase {
+		for i, o := range offsets {
+			if o == offset {
+				s = shifts[i]
+				break
+			}
+		}
+	}
+	return offset, s, by, ok
+}
+
+// placeAudio finds what has to be added to the times of audio that has no picture, of which the latest has arrived just now.
+func (r *Run) placeAudio(now int64) (offset int64, s *shift, by Evidence) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.arriving(now)
+}
+
+// arriving finds what has to be added to now, the time of a sample that has just arrived: what is added to another publication's,
+// if that puts it about where the leader is. Run.mu is held.
+func (r *Run) arriving(now int64) (offset int64, s *shift, by Evidence) {
+	for _, q := range r.pubs {
+		if s := q.shift.Load(); s != nil {
+			if off := media.Rescale(s.ticks, s.scale, media.Second); near(now+off, r.decided.Load(), maxLagTime) {
+				return off, s, SharedBase
+			}
+		}
+	}
+	return r.decided.Load() - now, nil, Arrival
+}
