@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"headwater/segmenter/media"
 )
 
 // MaxName is the longest stream name in bytes, application and slash included.
@@ -26,7 +28,8 @@ const DefaultTakeoverWait = 2 * time.Second
 // name, whatever protocols they come by. Its fields must not change once it is in use.
 type Gate struct {
 	// Target opens a publication that has been let through: name is the stream's, req.Rendition which of its renditions is
-	// published, and both are valid. Nobody else has the two until the Writer is closed.
+	// published, and both are valid. Nobody else has the two until the Writer is closed. If req.Track is not "", it is the end of
+	// req.Rendition: Source has the beginning.
 	Target func(ctx context.Context, name string, req Request) (Writer, error)
 
 	// Keys may publish under any name, KeyByName (by "<app>/<name>") under that name. When both are empty everybody may
@@ -148,7 +151,7 @@ func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 		return nil, err
 	}
 	opened = true
-	return gateWriter{w, a.free}, nil
+	return &gateWriter{Writer: w, free: a.free, language: req.Language, label: req.Label}, nil
 }
 
 // MaxRendition is the longest name of a rendition in bytes.
@@ -169,9 +172,32 @@ func CheckRendition(name string) error {
 
 // place finds the stream and the rendition that a request is for.
 func (g *Gate) place(req Request) (Rendition, error) {
-	if p, ok := g.Renditions[req.Name]; ok {
-		return p, nil
+	p, ok := g.Renditions[req.Name]
+	if !ok {
+		p = g.suffixed(req)
 	}
+	if req.Track != "" {
+		if err := CheckRendition(req.Track); err != nil {
+			return p, err
+		}
+		if p.Name != "" {
+			p.Name += "-"
+		}
+		p.Name += req.Track
+	}
+	return p, CheckRendition(p.Name)
+}
+
+// Source is the rendition that the first track of a connection is published as, of a request that Target has been given.
+func (r *Request) Source() string {
+	if r.Track == "" {
+		return r.Rendition
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(r.Rendition, r.Track), "-")
+}
+
+// suffixed finds the rendition that the request asks for, or that its name ends in.
+func (g *Gate) suffixed(req Request) Rendition {
 	p := Rendition{req.Name, req.Rendition}
 	if p.Name == "" && g.Suffix != nil {
 		app, name, _ := strings.Cut(req.Name, "/")
@@ -181,7 +207,7 @@ func (g *Gate) place(req Request) (Rendition, error) {
 			}
 		}
 	}
-	return p, CheckRendition(p.Name)
+	return p
 }
 
 // admit takes hold of a place for the request.
@@ -237,13 +263,29 @@ func (g *Gate) take(place Rendition, kick func(error)) (old, mine *admission) {
 	return nil, a
 }
 
-// A gateWriter frees the name when it is closed, and is the Writer itself for everything else.
+// A gateWriter frees the name when it is closed, tells what the publisher has said of its audio, and is the Writer itself for
+// everything else.
 type gateWriter struct {
 	Writer
-	free func()
+	free            func()
+	language, label string
 }
 
-func (w gateWriter) Close(reason error) error {
+// SetTracks implements Writer.
+func (w *gateWriter) SetTracks(tracks []media.Track) error {
+	if w.language == "" && w.label == "" {
+		return w.Writer.SetTracks(tracks)
+	}
+	tracks = slices.Clone(tracks)
+	for i := range tracks {
+		if t := &tracks[i]; t.Kind == media.Audio {
+			t.Language, t.Label = cmp.Or(t.Language, w.language), cmp.Or(t.Label, w.label)
+		}
+	}
+	return w.Writer.SetTracks(tracks)
+}
+
+func (w *gateWriter) Close(reason error) error {
 	defer w.free()
 	return w.Writer.Close(reason)
 }

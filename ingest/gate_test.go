@@ -201,7 +201,7 @@ func TestTakeover(t *testing.T) {
 		if got := strings.Join(events, ", "); got != "open 1, closed 1, open 2" {
 			t.Error(got)
 		}
-		if r := <-old.(gateWriter).Writer.(*sink).closed; r != ErrKicked {
+		if r := <-old.(*gateWriter).Writer.(*sink).closed; r != ErrKicked {
 			t.Errorf("closed because of %v", r)
 		}
 		if s := g.Stats(); s != (GateStats{Live: 1, Admitted: 2, Takeovers: 1}) {

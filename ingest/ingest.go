@@ -16,8 +16,14 @@ type Request struct {
 	// Rendition is which of the stream's renditions is published, "720p", for a stream that several publications feed; "" is
 	// the only one or the source. As it comes from an encoder, it has not been validated.
 	Rendition string
-	Key       string // the publish key as the encoder sent it; "" is none. Never logged.
-	Remote    string // the peer's address, for logs
+	// Track is which track of a connection that carries several of a kind, "track1", and has published this Name and Rendition
+	// already, is to be published beside it: it becomes a rendition of its own, on the timestamps of the first. "" is the first.
+	Track string
+	// Language and Label are what the publisher says of its audio, for tracks that do not say it themselves: a BCP 47 tag and a
+	// name for people. They have not been validated.
+	Language, Label string
+	Key             string // the publish key as the encoder sent it; "" is none. Never logged.
+	Remote          string // the peer's address, for logs
 
 	// Kick ends the connection from outside, by any goroutine, any number of times: a takeover uses it on a half-open
 	// connection that will never write again. It does not wait.

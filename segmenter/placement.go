@@ -55,7 +55,7 @@ func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
 		p.held, p.heldBytes = nil, 0
 	} else {
 		last := p.held[len(p.held)-1].s
-		offset, shared, p.by = run.placeAudio(media.Rescale(last.DTS, t.Timescale, media.Second))
+		offset, shared, p.by, ok = run.placeAudio(p, media.Rescale(last.DTS, t.Timescale, media.Second))
 	}
 	if !ok || !run.join(p) {
 		p.tell()
@@ -218,6 +218,9 @@ func (p *Publication) adopt() {
 func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by Evidence, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if p.shares != nil {
+		return r.sharing(*p.shares)
+	}
 	var offsets []int64
 	var shifts []*shift
 	for _, q := range r.pubs {
@@ -247,11 +250,25 @@ func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by
 	return offset, s, by, ok
 }
 
-// placeAudio finds what has to be added to the times of audio that has no picture, of which the latest has arrived just now.
-func (r *Run) placeAudio(now int64) (offset int64, s *shift, by Evidence) {
+// placeAudio finds what has to be added to the times of p, audio that has no picture, of which the latest has arrived just now.
+func (r *Run) placeAudio(p *Publication, now int64) (offset int64, s *shift, by Evidence, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.arriving(now)
+	if p.shares != nil {
+		return r.sharing(*p.shares)
+	}
+	offset, s, by = r.arriving(now)
+	return offset, s, by, true
+}
+
+// sharing finds what is added to the times of the publication of that rung, if it is on the timeline. Run.mu is held.
+func (r *Run) sharing(rung string) (offset int64, s *shift, by Evidence, ok bool) {
+	for _, q := range r.pubs {
+		if s := q.shift.Load(); s != nil && q.Rung == rung {
+			return media.Rescale(s.ticks, s.scale, media.Second), s, SharedBase, true
+		}
+	}
+	return 0, nil, "", false
 }
 
 // arriving finds what has to be added to now, the time of a sample that has just arrived: what is added to another publication's,

@@ -20,7 +20,8 @@ type Publication struct {
 
 	stream *Stream
 	since  time.Time
-	run    *Run // nil until the first key frame
+	shares *string // the rung whose times these are by construction
+	run    *Run    // nil until the first key frame
 
 	tracks []media.Track
 	lanes  []*lane // the leader first
@@ -98,6 +99,10 @@ const (
 	maxBreaks = 10
 	breakSpan = 10 * media.Second
 )
+
+// Share tells, before anything else is called, that the publication's times are by construction those of the stream's publication
+// of that rung: they are tracks of one connection, or the one has been made of the other.
+func (p *Publication) Share(rung string) { p.shares = &rung }
 
 // SetTracks tells what the publication carries.
 func (p *Publication) SetTracks(tracks []media.Track) error {

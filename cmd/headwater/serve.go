@@ -138,6 +138,9 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 			if err != nil {
 				return nil, err
 			}
+			if req.Track != "" {
+				p.Share(req.Source())
+			}
 			log.Info("publication began", "stream", name, "rendition", req.Rendition, "protocol", req.Protocol, "remote", req.Remote)
 			return p, nil
 		},

@@ -92,7 +92,10 @@ type Sample struct {
 	Sync    bool  // IDR, verified in the bitstream; every audio frame
 	Lost    bool  // input was lost just before this sample
 	Arrived int64 // wall clock of arrival, Unix ns, stamped once per read by the listener
-	Data    []byte
+	// Clock is the time of day that the stream itself gives to what is presented at DTS + CTO, ns after midnight, where midnight
+	// is Day; 0 is none. It is the same in every encoding of one source, and otherwise need not be right.
+	Clock int64
+	Data  []byte
 }
 
 // SampleInfo is one row of a sample table: what is kept of a Sample when its Data has been appended to a payload. The
@@ -130,6 +133,9 @@ func Rescale(v int64, from, to uint32) int64 {
 
 // Second is the timescale of nanoseconds, for Rescale.
 const Second = 1_000_000_000
+
+// Day is a day in nanoseconds.
+const Day = 24 * 60 * 60 * Second
 
 // A FormatError says that the peer sent garbage: the bytes break the format that they claim to be in.
 type FormatError struct {
