@@ -1,9 +1,12 @@
 package segmenter
 
+import "headwater/segmenter/media"
+
 // How a publication that joins others is laid onto their timeline.
 
-// A keyTime is a key frame: when it is presented, on whatever timeline, and when it arrived, Unix ns.
-type keyTime struct{ time, arrived int64 }
+// A keyTime is a key frame: when it is presented, on whatever timeline, when it arrived, Unix ns, and what the stream says that
+// the time is (media.Sample.Clock).
+type keyTime struct{ time, arrived, clock int64 }
 
 // Evidence is what tells that two publications carry the same picture at the same time.
 type Evidence string
@@ -14,6 +17,8 @@ const (
 	Leads Evidence = "leads"
 	// SharedBase: its timestamps are those of another publication of the stream.
 	SharedBase Evidence = "timestamps"
+	// Embedded: its key frames carry the time of day that the leader's carry.
+	Embedded Evidence = "time in the stream"
 	// Assumed: its key frames come in the rhythm of the leader's, and arrive beside them. That is right when encoders place key
 	// frames by the content, and nothing shows that they do.
 	Assumed Evidence = "assumed from key frames"
@@ -27,6 +32,7 @@ const (
 	lagOfKeys   = 0.4            // of the time between key frames, without one
 	fromZero    = 10_000_000_000 // ns; before this time a publication has only just begun to count
 	minAgreeing = 2              // key frames that have to agree without a shared base
+	maxLagClock = 5_000_000_000  // ns, where the stream says what the time is: clocks that were never set may agree by chance
 )
 
 // align returns what has to be added to a publication's times, ns, so that its key frames own, the latest last, are those of
@@ -62,6 +68,9 @@ func align(own, lead []keyTime, first, doubted bool, shared []int64, half int64)
 			return off, SharedBase, true
 		}
 	}
+	if offset, ok := alignClocks(own, lead, doubted, half); ok {
+		return offset, Embedded, true
+	}
 	agreeing, least := 0, int64(0)
 	for _, k := range own {
 		for _, l := range lead {
@@ -82,6 +91,41 @@ func align(own, lead []keyTime, first, doubted bool, shared []int64, half int64)
 	}
 	of := expected(own, offset, lead, half, first)
 	return offset, Assumed, agreeing >= minAgreeing && 2*agreeing > of && (!doubted || agreeing > minAgreeing && 4*agreeing > 3*of)
+}
+
+// alignClocks returns what has to be added to a publication's times so that key frames are together that carry the same time
+// of day. It takes one, but not against as many that have a time of day and are elsewhere.
+func alignClocks(own, lead []keyTime, doubted bool, half int64) (offset int64, ok bool) {
+	for i := len(own) - 1; i >= 0; i-- {
+		for _, l := range lead {
+			k := own[i]
+			if !sameClock(k.clock, l.clock, half) || !near(k.arrived, l.arrived, maxLagClock) {
+				continue
+			}
+			off, n, of := l.time-k.time, 0, 0
+			for _, q := range own {
+				for _, m := range lead {
+					together, same := near(q.time+off, m.time, half), sameClock(q.clock, m.clock, half)
+					if q.clock != 0 && m.clock != 0 && (together || same) {
+						of++
+						if together && same {
+							n++
+						}
+					}
+				}
+			}
+			if 2*n > of && (!doubted || n > minAgreeing) {
+				return off, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// sameClock says whether two times of day are the same, to within so much.
+func sameClock(a, b, within int64) bool {
+	d := abs(a - b)
+	return a != 0 && b != 0 && min(d, media.Day-d) <= within
 }
 
 // expected counts the key frames of own that may be expected among lead's: from the first of those to the last.

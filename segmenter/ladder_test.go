@@ -23,6 +23,7 @@ type rung struct {
 	lag   float64 // arrives so much later, s
 	every int     // takes every n-th frame of the source
 	late  bool    // has left
+	clock float64 // 0: the stream does not say what the time is; else at the source's frame 0, s of the day
 
 	pending *feed // what the encoder will be when it joins; nil: the usual
 }
@@ -109,6 +110,9 @@ func (r *rung) picture() {
 	}
 	key := f.keyAt(n)
 	s := media.Sample{DTS: ms*90 - cto, CTO: int32(cto), Sync: key, Arrived: f.at(float64(n) / sourceRate), Data: f.payload[:1000+n]}
+	if at := r.clock + float64(n)/sourceRate; r.clock > 0 && key {
+		s.Clock = int64(math.Round(math.Mod(at, 86400)*1000)) * 1e6
+	}
 	if err := f.pub.WriteSample(0, &s); err != nil {
 		f.t.Fatalf("%s: frame %d: %v", r.name, n, err)
 	}
@@ -212,6 +216,12 @@ func TestLadder(t *testing.T) {
 			{name: "720p", from: 0.4, pending: with(restart(0.4))}, {name: "480p", from: 0.9, pending: with(restart(0.9))}}},
 		"lagging and restarting": {by: Assumed, media: 9, rungs: []*rung{{name: "1080p"},
 			{name: "720p", from: 1.3, lag: 0.2, pending: with(restart(1.3))}, {name: "480p", from: 2.6, lag: 0.1, pending: with(restart(2.6))}}},
+		"restarting, with the time": {by: Embedded, media: 12, rungs: []*rung{{name: "1080p", clock: 3600},
+			{name: "720p", from: 1.3, clock: 3600, pending: with(restart(1.3))}, {name: "480p", from: 1.7, lag: 1.1, clock: 3600, pending: with(restart(1.7))}}},
+		"at midnight": {by: Embedded, media: 10, rungs: []*rung{{name: "1080p", clock: 86396},
+			{name: "720p", from: 3.3, clock: 86396, pending: with(restart(3.3))}, {name: "480p", from: 4.7, clock: 86396, pending: with(restart(4.7))}}},
+		"with the wrong time": {by: Assumed, media: 9, rungs: []*rung{{name: "1080p", clock: 3600},
+			{name: "720p", from: 1.3, clock: 3600.4, pending: with(restart(1.3))}, {name: "480p", from: 3.7, clock: 7200, pending: with(restart(3.7))}}},
 		"two frames late": {by: Assumed, media: 9, rungs: []*rung{{name: "1080p"},
 			{name: "720p", from: 0.1, pending: with(func(f *feed) { f.base = 67 })}, {name: "480p", from: 0.2, pending: with(func(f *feed) { f.base = 133 })}}},
 		"multiplexed from decode time 0": {by: SharedBase, media: 13, rungs: []*rung{{name: "1080p"},

@@ -317,6 +317,7 @@ type frame struct {
 	dts, pts int64 // the rendition's ticks
 	sync     bool
 	arrived  int64
+	clock    int64 // media.Sample.Clock
 	data     []byte
 	size     int // of data, in a hold
 }

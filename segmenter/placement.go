@@ -8,16 +8,18 @@ import (
 
 // Where a Publication lies on its run's timeline, and which renditions its tracks feed.
 
-// base lays the publication's times onto the run's timeline, with the sample of a track that is presented at pts, and says
-// whether it could.
-func (p *Publication) base(track int, pts, cto, arrived int64) (bool, error) {
+// base lays the publication's times onto the run's timeline, with a sample of the track with that index, and says whether it
+// could.
+func (p *Publication) base(track int, s *media.Sample) (bool, error) {
+	cto, arrived := int64(s.CTO), s.Arrived
+	pts := s.DTS + cto
 	if p.run == nil || p.run.Ended() {
 		p.run = p.stream.runFor(p, arrived)
 	}
 	run := p.run
 	t := &p.tracks[track]
 	if !run.lead(p) {
-		return p.beside(track, pts, cto, arrived)
+		return p.beside(track, s)
 	}
 	var at int64
 	resumed := run.last.Load() > 0
@@ -37,14 +39,14 @@ func (p *Publication) base(track int, pts, cto, arrived int64) (bool, error) {
 }
 
 // beside lays the publication's times onto the timeline of the leader, if that can be done.
-func (p *Publication) beside(track int, pts, cto, arrived int64) (bool, error) {
-	run, t := p.run, &p.tracks[track]
-	own := media.Rescale(pts, t.Timescale, media.Second)
+func (p *Publication) beside(track int, s *media.Sample) (bool, error) {
+	run, t, cto := p.run, &p.tracks[track], int64(s.CTO)
+	own := media.Rescale(s.DTS+cto, t.Timescale, media.Second)
 	var offset int64
 	var shared *shift
 	ok := true
 	if t.Kind == media.Video {
-		p.noteKey(keyTime{own, arrived})
+		p.noteKey(keyTime{own, s.Arrived, s.Clock})
 		half := int64(media.Second) / 100
 		if r := t.FrameRate; r.Num > 0 && r.Den > 0 {
 			half = int64(float64(media.Second) / r.Float() / 2)

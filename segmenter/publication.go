@@ -246,7 +246,7 @@ func (p *Publication) warm(track int, s *media.Sample) error {
 		if !s.Sync {
 			return nil // nothing can be decoded before a key frame
 		}
-		if placed, err := p.base(track, s.DTS+int64(s.CTO), int64(s.CTO), s.Arrived); err != nil || !placed {
+		if placed, err := p.base(track, s); err != nil || !placed {
 			return err
 		}
 		if err := p.video(track, p.of[track], s); err != nil {
@@ -277,7 +277,7 @@ func (p *Publication) warm(track int, s *media.Sample) error {
 	if media.Rescale(s.DTS-p.held[0].s.DTS, t.Timescale, media.Second) < wait {
 		return nil
 	}
-	if placed, err := p.base(first.track, first.s.DTS, 0, first.s.Arrived); err != nil || !placed {
+	if placed, err := p.base(first.track, &first.s); err != nil || !placed {
 		return err
 	}
 	return p.replay()

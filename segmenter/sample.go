@@ -48,9 +48,9 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 		return nil
 	}
 	l.latest, l.taken = dts, true
-	f := frame{dts: dts, pts: pts, sync: s.Sync, arrived: s.Arrived, data: s.Data}
+	f := frame{dts: dts, pts: pts, sync: s.Sync, arrived: s.Arrived, clock: s.Clock, data: s.Data}
 	if s.Sync {
-		p.noteKey(keyTime{l.nanos(pts - l.off), s.Arrived})
+		p.noteKey(keyTime{l.nanos(pts - l.off), s.Arrived, s.Clock})
 		if p.again {
 			// It may lie elsewhere: what its place rested on has not held.
 			p.again = false
@@ -199,7 +199,7 @@ func (p *Publication) frame(l *lane, f *frame) error {
 			p.lastKey = f.pts
 		}
 		if leads {
-			run.noteKey(keyTime{l.nanos(f.pts), f.arrived})
+			run.noteKey(keyTime{l.nanos(f.pts), f.arrived, f.clock})
 		}
 	}
 	if l.open {

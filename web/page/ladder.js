@@ -17,6 +17,7 @@ const states = {
 };
 
 const assumption = /^assumed\b\s*/;
+const known = ['timestamps', 'time in the stream'];
 
 /**
  * The rows of the ladder as words; none when the stream is not one, that is, when its only input has no name.
@@ -43,7 +44,7 @@ export function ladderOf(stream) {
       state,
       kind,
       assumed,
-      by: assumed ? input.alignment.replace(assumption, '') : input.alignment === 'timestamps' && input.state !== 'leading' ? 'by timestamps' : '',
+      by: assumed ? input.alignment.replace(assumption, '') : known.includes(input.alignment) && input.state !== 'leading' ? `by ${input.alignment}` : '',
       reason: input.state === 'out' || input.state === 'aligning' ? input.reason || '' : '',
     };
   });
