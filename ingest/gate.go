@@ -151,7 +151,7 @@ func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 		return nil, err
 	}
 	opened = true
-	return &gateWriter{Writer: w, free: a.free, language: req.Language, label: req.Label}, nil
+	return &gateWriter{Writer: w, free: a.free, language: req.Language, label: req.Label, rendition: place.Name, track: req.Track != ""}, nil
 }
 
 // MaxRendition is the longest name of a rendition in bytes.
@@ -269,18 +269,30 @@ type gateWriter struct {
 	Writer
 	free            func()
 	language, label string
+	rendition       string
+	track           bool // it is not the first track of its connection
 }
 
-// SetTracks implements Writer.
+// SetTracks implements Writer. Audio of which nothing is said, and that is not the sound of the rendition's own picture, is called
+// after the rendition.
 func (w *gateWriter) SetTracks(tracks []media.Track) error {
+	label := w.label
 	if w.language == "" && w.label == "" {
-		return w.Writer.SetTracks(tracks)
+		if !w.track && slices.ContainsFunc(tracks, func(t media.Track) bool { return t.Kind == media.Video }) {
+			return w.Writer.SetTracks(tracks)
+		}
+		label = w.rendition
 	}
 	tracks = slices.Clone(tracks)
 	for i := range tracks {
-		if t := &tracks[i]; t.Kind == media.Audio {
-			t.Language, t.Label = cmp.Or(t.Language, w.language), cmp.Or(t.Label, w.label)
+		t := &tracks[i]
+		if t.Kind != media.Audio {
+			continue
 		}
+		if t.Language == "" && t.Label == "" {
+			t.Label = label
+		}
+		t.Language, t.Label = cmp.Or(t.Language, w.language), cmp.Or(t.Label, w.label)
 	}
 	return w.Writer.SetTracks(tracks)
 }

@@ -3,7 +3,9 @@ package ingest
 import (
 	"context"
 	"errors"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -366,5 +368,66 @@ func TestGateRenditions(t *testing.T) {
 	}
 	if n := g.Stats().Live; n != 9 {
 		t.Errorf("%d live", n)
+	}
+}
+
+type trackSink struct{ tracks []media.Track }
+
+func (s *trackSink) SetTracks(t []media.Track) error          { s.tracks = t; return nil }
+func (s *trackSink) WriteSample(_ int, _ *media.Sample) error { return nil }
+func (s *trackSink) Close(error) error                        { return nil }
+
+// What a publisher says of its audio is said of tracks that do not say it themselves; what has no name, and is not the sound of a
+// picture, is called after its rendition.
+func TestGateLabels(t *testing.T) {
+	video, audio := media.Track{Kind: media.Video}, media.Track{Kind: media.Audio}
+	named := media.Track{Kind: media.Audio, Language: "fr", Label: "Fran\u00e7ais"}
+	for name, c := range map[string]struct {
+		req    Request
+		tracks []media.Track
+		want   string // language and label of the last track
+		as     Rendition
+	}{
+		"nothing said":       {Request{Name: "live/a"}, []media.Track{video, audio}, ",", Rendition{"live/a", ""}},
+		"sound of a picture": {Request{Name: "live/a", Rendition: "720p"}, []media.Track{video, audio}, ",", Rendition{"live/a", "720p"}},
+		"said":               {Request{Name: "live/a", Language: "de", Label: "Deutsch"}, []media.Track{video, audio}, "de,Deutsch", Rendition{"live/a", ""}},
+		"sound alone":        {Request{Name: "live/a", Rendition: "comment"}, []media.Track{audio}, ",comment", Rendition{"live/a", "comment"}},
+		"language alone":     {Request{Name: "live/a", Rendition: "x", Language: "de"}, []media.Track{audio}, "de,", Rendition{"live/a", "x"}},
+		"a second track":     {Request{Name: "live/a", Track: "track1"}, []media.Track{video, audio}, ",track1", Rendition{"live/a", "track1"}},
+		"of a rendition":     {Request{Name: "live/a", Rendition: "720p", Track: "track1"}, []media.Track{audio}, ",720p-track1", Rendition{"live/a", "720p-track1"}},
+		"says it itself":     {Request{Name: "live/a", Track: "track1", Language: "de", Label: "x"}, []media.Track{named}, "fr,Fran\u00e7ais", Rendition{"live/a", "track1"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &trackSink{}
+			var as Rendition
+			g := &Gate{Target: func(_ context.Context, stream string, req Request) (Writer, error) {
+				as = Rendition{stream, req.Rendition}
+				if req.Source() != c.req.Rendition {
+					t.Errorf("source %q", req.Source())
+				}
+				return s, nil
+			}}
+			w, err := g.Publish(t.Context(), c.req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := slices.Clone(c.tracks)
+			if err := w.SetTracks(c.tracks); err != nil {
+				t.Fatal(err)
+			}
+			last := s.tracks[len(s.tracks)-1]
+			if got := last.Language + "," + last.Label; got != c.want || as != c.as {
+				t.Errorf("%q as %v, want %q as %v", got, as, c.want, c.as)
+			}
+			if !reflect.DeepEqual(before, c.tracks) {
+				t.Error("the caller's tracks have changed")
+			}
+			if _, err := g.Publish(t.Context(), c.req); !errors.Is(err, ErrInUse) {
+				t.Error(err)
+			}
+		})
+	}
+	if _, err := (&Gate{Target: newSink}).Publish(t.Context(), Request{Name: "live/a", Track: "a b"}); !errors.Is(err, ErrBadName) {
+		t.Error(err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// audioGroup is the GROUP-ID of the one group that holds every audio rendition.
+	// audioGroup is the GROUP-ID of the first audio group; others are called after the rendition that they are for.
 	audioGroup = "audio"
 	// startRate is about what the first variant should average: players begin with the first one they can play
 	// (Apple's authoring specification recommends some 2 Mb/s).
@@ -38,7 +38,7 @@ const (
 )
 
 // AppendMultivariant appends the Multivariant Playlist of p to dst: a variant for each video rendition, with the audio
-// renditions as one group; or, when there is no video, one for the audio; and then the I-frame playlists, in the same order.
+// renditions as a group, and one for the audio alone; and then the I-frame playlists, in the same order.
 func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	video, audio := split(p)
 	m := m3u8.NewMasterPlaylist()
@@ -46,24 +46,20 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	// (RFC 8216bis 4.4.2.1).
 	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
 
-	var group []*m3u8.Alternative
+	all := variants(video, audio)
 	// What the library cannot write, for each EXT-X-MEDIA, then each EXT-X-STREAM-INF, then each EXT-X-I-FRAME-STREAM-INF.
 	var lacking [][]string
-	if len(video) > 0 || len(audio) > 1 {
-		names := map[string]bool{}
-		for i, d := range audio {
-			group = append(group, &m3u8.Alternative{
-				Type: "AUDIO", GroupId: audioGroup, Name: uniqueName(d, names), Language: language(d.Track.Language),
-				Default: i == 0, Autoselect: "YES", URI: uri(p, d),
-			})
-			lacking = append(lacking, mediaAttributes(d))
-		}
-	}
-	all := variants(video, audio)
+	groups := map[string][]*m3u8.Alternative{}
 	for _, v := range all {
 		params := v.params(ranged(video))
-		if group != nil {
-			params.Audio, params.Alternatives = audioGroup, group
+		if g := v.group; len(g.members) > 1 || len(video) > 0 && len(g.members) > 0 {
+			if groups[g.id] == nil { // the library writes it before the first variant that plays it
+				for _, d := range g.members {
+					lacking = append(lacking, mediaAttributes(d))
+				}
+				groups[g.id] = alternatives(p, g)
+			}
+			params.Audio, params.Alternatives = g.id, groups[g.id]
 		}
 		m.Append(uri(p, v.main), nil, params)
 		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.main.Rendition.ID))})
@@ -110,57 +106,66 @@ func split(p *segmenter.Presentation) (video, audio []*segmenter.Described) {
 			audio = append(audio, d)
 		}
 	}
+	mainFirst(audio)
 	return video, audio
 }
 
 // A variant is a Variant Stream: the rendition that its URI names, and what may play along with it.
 type variant struct {
 	main          *segmenter.Described
+	group         group
 	peak, average int // bits a second, of the worst combination
 	codecs        []string
 }
 
-// variants returns the start variant and then the others, ascending.
+// variants returns the start variant and then the others, ascending: one for each video rendition, and one for the sound alone.
 func variants(video, audio []*segmenter.Described) []variant {
-	group := audio
-	if len(video) == 0 {
-		if len(audio) == 0 {
-			return nil
-		}
-		video, audio = audio[:1], audio[1:]
-	}
-	var peak, average int
-	for _, d := range audio {
-		p, a := rates(d, unknownAudioRate)
-		peak, average = max(peak, p), max(average, a)
-	}
+	groups := groupAudio(video, audio)
 	var out []variant
+	if len(audio) > 0 {
+		g := groups.sound()
+		out = append(out, newVariant(g.members[0], g))
+	}
 	for _, d := range video {
-		unknown := unknownVideoRate
-		if d.Rendition.Kind == media.Audio {
-			unknown = unknownAudioRate
-		}
-		p, a := rates(d, unknown)
-		v := variant{main: d, peak: p + peak, average: a + average}
-		if d.Rendition.Kind == media.Audio { // one of the group plays, and not two
-			v.peak, v.average = max(p, peak), max(a, average)
-		}
-		for _, x := range append([]*segmenter.Described{d}, group...) {
-			if c := x.Track.Codec.String; c != "" && !slices.Contains(v.codecs, c) {
-				v.codecs = append(v.codecs, c)
-			}
-		}
-		out = append(out, v)
+		out = append(out, newVariant(d, groups.of(d)))
+	}
+	if len(out) == 0 {
+		return nil
 	}
 	slices.SortStableFunc(out, func(a, b variant) int { return a.peak - b.peak })
-	start := 0
+	start := -1
 	for i, v := range out {
-		if off(v.average) < off(out[start].average) {
+		if v.main.Rendition.Kind == media.Audio && len(video) > 0 {
+			continue
+		}
+		if start < 0 || off(v.average) < off(out[start].average) {
 			start = i
 		}
 	}
 	v := out[start]
 	return slices.Insert(slices.Delete(out, start, start+1), 0, v)
+}
+
+func newVariant(d *segmenter.Described, g group) variant {
+	v := variant{main: d, group: g}
+	if d.Rendition.Kind == media.Video {
+		v.peak, v.average = rates(d, unknownVideoRate)
+		v.codecs = append(v.codecs, d.Track.Codec.String)
+	}
+	var peak, average int
+	for _, a := range g.members { // one of them plays
+		p, m := rates(a, unknownAudioRate)
+		peak, average = max(peak, p), max(average, m)
+		v.codecs = append(v.codecs, a.Track.Codec.String)
+	}
+	v.peak, v.average = v.peak+peak, v.average+average
+	seen := map[string]bool{"": true}
+	v.codecs = slices.DeleteFunc(v.codecs, func(c string) bool {
+		was := seen[c]
+		seen[c] = true
+		return was
+	})
+	return v
 }
 
 // off is how far a rate is from the start variant's, as a ratio.

@@ -15,19 +15,27 @@ type described struct {
 	track         media.Track
 	peak, average int
 	fps           float64
-	segments      int // that have been measured
+	segments      int    // that have been measured
+	of            string // rung
+}
+
+func (d described) rung(name string) described { d.of = name; return d }
+
+func (d described) rates(peak, average int) described {
+	d.peak, d.average = peak, average
+	return d
 }
 
 func video(id string, w, h, peak, average int, fps float64) described {
 	t := videoTrack()
 	t.Width, t.Height = w, h
-	return described{id, t, peak, average, fps, measuredEnough}
+	return described{id, t, peak, average, fps, measuredEnough, ""}
 }
 
 func audio(id, lang, label string, channels int) described {
 	t := audioTrack()
 	t.Language, t.Label, t.Channels = lang, label, channels
-	return described{id, t, 131_000, 128_500, 0, measuredEnough}
+	return described{id, t, 131_000, 128_500, 0, measuredEnough, ""}
 }
 
 func (d described) with(change func(*media.Track)) described {
@@ -45,6 +53,7 @@ func present(cfg segmenter.Config, ds ...described) *segmenter.Presentation {
 	p := &segmenter.Presentation{Run: segmenter.NewRun("m1abc", nil, cfg, firstMSN, epoch)}
 	for _, d := range ds {
 		l := newLane(p.Run, d.id, d.track, 30, 1)
+		l.r.Rung = d.of
 		for range d.segments {
 			l.part(60)
 			l.cut(false)
@@ -99,6 +108,30 @@ var multivariantCases = []struct {
 		},
 		has: []string{"#EXT-X-INDEPENDENT-SEGMENTS\n", `NAME="en"`, `NAME="en (surround)"`,
 			"BANDWIDTH=2600000,AVERAGE-BANDWIDTH=2300000,CODECS=\"avc1.64001f,mp4a.40.2,mp4a.40.5\"", "m1abc/720p/", "m1abc/240p/", "m1abc/360p/", "m1abc/1080p/"},
+	},
+	{
+		// Languages are members of every group; a rung that brings an encoding of its own has a group of its own, and what is
+		// cheaper than all of these is for the sound alone (RFC 8216bis 4.4.6.1.1).
+		name: "multivariant-groups", p: func() *segmenter.Presentation {
+			return present(segmenter.Config{},
+				audio("audio_de", "de", "", 2).rung("de"), video("video", 1920, 1080, 5_000_000, 4_000_000, 30),
+				video("video_360p", 640, 360, 600_000, 500_000, 30).rung("360p"), audio("audio", "en", "", 6),
+				audio("audio_360p", "en", "", 2).rung("360p").rates(70_000, 64_000),
+				audio("audio_low", "en", "", 6).rung("low").rates(50_000, 48_000), audio("audio_stereo", "en", "", 2).rung("stereo"))
+		},
+		has: []string{
+			`GROUP-ID="audio",NAME="en",DEFAULT=YES,AUTOSELECT=YES,LANGUAGE="en",URI="m1abc/audio/index.m3u8",CHANNELS="6"`,
+			`GROUP-ID="audio",NAME="de",DEFAULT=NO,AUTOSELECT=YES,LANGUAGE="de",URI="m1abc/audio_de/index.m3u8",CHANNELS="2"`,
+			`GROUP-ID="audio",NAME="en (audio_stereo)",DEFAULT=NO`,
+			`AUDIO="audio",CLOSED-CAPTIONS=NONE,FRAME-RATE=30.000,STABLE-VARIANT-ID="video"`,
+			`GROUP-ID="audio_low",NAME="en",DEFAULT=YES,AUTOSELECT=YES,LANGUAGE="en",URI="m1abc/audio_low/index.m3u8"`,
+			`GROUP-ID="audio_low",NAME="de",DEFAULT=NO,AUTOSELECT=YES,LANGUAGE="de",URI="m1abc/audio_de/index.m3u8"`,
+			`GROUP-ID="audio_low",NAME="en (audio_stereo)",DEFAULT=NO`,
+			"BANDWIDTH=140000,AVERAGE-BANDWIDTH=130000,CODECS=\"mp4a.40.2\",AUDIO=\"audio_low\",CLOSED-CAPTIONS=NONE,STABLE-VARIANT-ID=\"audio_low\"\nm1abc/audio_low/index.m3u8",
+			`GROUP-ID="audio_360p",NAME="en",DEFAULT=YES,AUTOSELECT=YES,LANGUAGE="en",URI="m1abc/audio_360p/index.m3u8",CHANNELS="2"`,
+			`GROUP-ID="audio_360p",NAME="de",DEFAULT=NO,AUTOSELECT=YES,LANGUAGE="de",URI="m1abc/audio_de/index.m3u8"`,
+			`AUDIO="audio_360p",CLOSED-CAPTIONS=NONE,FRAME-RATE=30.000,STABLE-VARIANT-ID="video_360p"`,
+		},
 	},
 	{
 		name: "multivariant-hdr", p: func() *segmenter.Presentation {

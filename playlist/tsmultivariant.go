@@ -54,16 +54,12 @@ func hasTS(p *segmenter.Presentation) bool {
 	return len(video)+len(audio) > 0
 }
 
-// AppendTSMultivariant appends the Multivariant Playlist of p's MPEG-TS renditions to dst: a variant for each video
-// rendition, in the order of AppendMultivariant, then one of the audio alone. Its URIs are relative to TSFolder. There are no
+// AppendTSMultivariant appends the Multivariant Playlist of p's MPEG-TS renditions to dst: a variant for each video rendition and
+// one of the audio alone, in the order of AppendMultivariant. Its URIs are relative to TSFolder. There are no
 // groups, because every variant is whole, and no I-frame playlists: those of AppendMultivariant are in another format.
 func AppendTSMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	video, audio := tsRenditions(p)
-	var all []variant
-	if len(video) > 0 {
-		all = variants(video, audio)
-	}
-	all = append(all, variants(nil, audio)...)
+	all := variants(video, audio)
 	m := m3u8.NewMasterPlaylist()
 	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
 	var lacking [][]string

@@ -44,6 +44,8 @@ type feed struct {
 	keyAt          func(n int) bool
 	jitter         func(n int) int64 // ms, added to video timestamps
 	speed          float64           // of the wall clock
+	sound0         media.Track       // the audio track; the zero Track is audioTrack
+	beside         bool              // shares the source's times
 }
 
 func newFeed(t testing.TB, o *Origin, name string, fps float64, gop int) *feed {
@@ -63,7 +65,11 @@ func (f *feed) tracks() *feed {
 		ts = append(ts, videoTrack())
 	}
 	if f.audio >= 0 {
-		ts = append(ts, audioTrack())
+		a := f.sound0
+		if a.Kind == 0 {
+			a = audioTrack()
+		}
+		ts = append(ts, a)
 	}
 	if err := f.pub.SetTracks(ts); err != nil {
 		f.t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -46,7 +47,9 @@ func ladder(t *testing.T, o *Origin, seconds float64, rungs ...*rung) {
 			if r.feed == nil {
 				v = r.from
 			} else {
-				v = float64(r.frames) / sourceRate
+				if v = float64(r.frames) / sourceRate; r.video < 0 {
+					v = math.Inf(1)
+				}
 				if r.audio >= 0 {
 					a = float64(r.audios) * 1024 / 48000
 				}
@@ -84,6 +87,9 @@ func (r *rung) open(t *testing.T, o *Origin, wall time.Time) {
 	f := r.pending
 	if f == nil {
 		f = &feed{fps: sourceRate, gop: 60, depth: 2, audio: 1, speed: 1}
+	}
+	if f.beside {
+		pub.Share("")
 	}
 	f.t, f.pub, f.wall = t, pub, wall.UnixNano()+int64(r.lag*1e9)
 	f.frames, f.audios = int(math.Ceil(r.from*sourceRate)), int(math.Ceil(r.from*48000/1024))
@@ -273,6 +279,62 @@ func inputs(st *Stream) (out []string) {
 		out = append(out, fmt.Sprintf("%s %s by %s, %v %v: %s", in.Rung, in.State, in.By, in.Skew, in.Lag, in.Reason))
 	}
 	return out
+}
+
+// Audio that is the same in several publications is one rendition, whoever comes first; audio that is something else has one of
+// its own, and so has every track that comes beside the first of a connection.
+func TestLadderAudio(t *testing.T) {
+	type push struct {
+		rung, language string
+		channels, rate int
+		silent, blind  bool // no audio, no video
+		beside         bool
+	}
+	for name, c := range map[string]struct {
+		pushes []push
+		want   string
+	}{
+		"the same":                {[]push{{rung: "1080p"}, {rung: "720p"}, {}}, "audio video video_1080p video_720p"},
+		"languages":               {[]push{{rung: "de", language: "de", blind: true}, {language: "en"}, {rung: "720p", language: "en"}}, "audio audio_de video video_720p"},
+		"another encoding":        {[]push{{channels: 6}, {rung: "360p", channels: 2}}, "audio audio_360p video video_360p"},
+		"announced at 64 kb/s":    {[]push{{rate: 192_000}, {rung: "720p", rate: 160_000}, {rung: "360p", rate: 64_000}}, "audio audio_360p video video_360p video_720p"},
+		"the source's is another": {[]push{{rung: "360p", channels: 2}, {channels: 6}}, "audio audio_source video video_360p"},
+		"tracks of a connection":  {[]push{{}, {rung: "track1", beside: true, blind: true}, {rung: "track2", beside: true, silent: true}}, "audio audio_track1 video video_track2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := origin(Config{PartTarget: DefaultPartTarget})
+			var rungs []*rung
+			for i, p := range c.pushes {
+				f := &feed{fps: sourceRate, gop: 60, depth: 2, audio: 1, speed: 1}
+				f.sound0 = audioTrack()
+				f.sound0.Language, f.sound0.BitRate = p.language, p.rate
+				if p.channels > 0 {
+					f.sound0.Channels = p.channels
+				}
+				if p.silent {
+					f.audio = -1
+				}
+				if p.blind {
+					f.video, f.audio = -1, 0
+				}
+				f.beside = p.beside
+				rungs = append(rungs, &rung{name: p.rung, from: float64(i) * 0.1, pending: f})
+			}
+			ladder(t, o, 12, rungs...)
+			st, _ := o.Stream("live/a")
+			var ids []string
+			for _, r := range st.Run().Renditions() {
+				ids = append(ids, r.ID)
+				if w := r.Window(); len(w.Segments) < 3 || w.Segments[len(w.Segments)-1].Gap {
+					t.Errorf("%s has %d segments", r.ID, len(w.Segments))
+				}
+			}
+			slices.Sort(ids)
+			if got := strings.Join(ids, " "); got != c.want {
+				t.Errorf("renditions %s, want %s; %v", got, c.want, inputs(st))
+			}
+		})
+	}
 }
 
 // An encoder whose key frames are not those of the others is kept out, with a reason, and the others do not suffer.

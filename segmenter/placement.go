@@ -1,6 +1,7 @@
 package segmenter
 
 import (
+	"slices"
 	"time"
 
 	"headwater/segmenter/media"
@@ -150,20 +151,47 @@ func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64)
 	return true
 }
 
-// id names the rendition of the track with that index.
+// id names the rendition of the track with that index. Audio that several publications carry is one rendition: whoever has the
+// same is as good.
 func (p *Publication) id(i int) string {
 	t := &p.tracks[i]
-	if t.Kind == media.Video {
-		return renditionID(t.Kind, p.Rung)
+	own := renditionID(t.Kind, p.Rung)
+	if t.Kind == media.Video || p.shares != nil {
+		return own // what shares another's times is another track of its connection, or another encoding
 	}
-	id := t.Kind.String()
-	// Audio that several publications carry is one rendition: whoever has the same is as good.
-	if r, ok := p.run.Rendition(id); ok && p.Rung != "" {
-		if has := &r.Window().Init().Track; has.Codec.String != t.Codec.String || has.Channels != t.Channels || has.Language != t.Language {
-			return renditionID(t.Kind, p.Rung)
-		}
+	common := t.Kind.String()
+	r, ok := p.run.Rendition(common)
+	switch {
+	case !ok && (p.Rung == "" || p.hasPicture()), ok && sameSound(&r.Window().Init().Track, t):
+		return common
+	case p.Rung != "":
+		return own
+	case p.run.feeds(r, p):
+		return renditionID(t.Kind, sourceRung) // who came first has taken its name
 	}
-	return id
+	return common
+}
+
+// sourceRung is what the source's audio is called when another publication's, which is not the same, has come first.
+const sourceRung = "source"
+
+// rung is the rung that a rendition of that name is called after.
+func (p *Publication) rung(id string, k media.Kind) string {
+	if id == k.String() {
+		return ""
+	}
+	return p.Rung
+}
+
+// hasPicture says whether one of the tracks is video.
+func (p *Publication) hasPicture() bool {
+	return slices.ContainsFunc(p.tracks, func(t media.Track) bool { return t.Kind == media.Video })
+}
+
+// sameSound says whether two audio tracks are as good as one, by what is known of them.
+func sameSound(a, b *media.Track) bool {
+	return a.Codec.String == b.Codec.String && a.Channels == b.Channels && a.Language == b.Language && a.Label == b.Label &&
+		(a.BitRate <= 0 || b.BitRate <= 0 || 4*a.BitRate <= 5*b.BitRate && 4*b.BitRate <= 5*a.BitRate)
 }
 
 // renditionID names a rendition: "video", "video_720p".
@@ -191,7 +219,7 @@ func (p *Publication) place(i int) {
 		l.rend = r
 		l.scale = r.Window().Init().Track.Timescale
 	} else {
-		l.rend = p.run.newRendition(id, t.Kind)
+		l.rend = p.run.newRendition(id, t.Kind, p.rung(id, t.Kind))
 	}
 	l.setTrack(*t)
 	p.of[i] = l

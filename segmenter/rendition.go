@@ -13,6 +13,7 @@ import (
 type Rendition struct {
 	ID   string // its path element: "video", "audio"
 	Kind media.Kind
+	Rung string // of the publication that it is called after; "" is the source, or several
 	Run  *Run
 
 	window atomic.Pointer[Window]

@@ -122,15 +122,15 @@ func (r *Run) limit() time.Duration { return time.Duration(r.target.Load()) * ti
 
 // AddRendition adds a rendition. Its owner calls Start next.
 func (r *Run) AddRendition(id string, kind media.Kind) *Rendition {
-	n := r.newRendition(id, kind)
+	n := r.newRendition(id, kind, "")
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.add(n)
 	return n
 }
 
-func (r *Run) newRendition(id string, kind media.Kind) *Rendition {
-	return &Rendition{ID: id, Kind: kind, Run: r, nextPart: -1, file: store.New()}
+func (r *Run) newRendition(id string, kind media.Kind, rung string) *Rendition {
+	return &Rendition{ID: id, Kind: kind, Rung: rung, Run: r, nextPart: -1, file: store.New()}
 }
 
 // add makes x one of the run's renditions. r.mu is held.

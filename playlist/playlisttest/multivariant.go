@@ -15,6 +15,7 @@ func MultivariantProblems(body []byte) []string {
 	groups := map[string][]map[string]string{}
 	var streams, iframes []map[string]string
 	stable := map[string]bool{}
+	renditions := map[string]string{} // URI by STABLE-RENDITION-ID
 	pending := false
 	for line := range strings.Lines(string(body)) {
 		line = strings.TrimSuffix(line, "\n")
@@ -46,10 +47,12 @@ func MultivariantProblems(body []byte) []string {
 				}
 			}
 			groups[a["GROUP-ID"]] = append(groups[a["GROUP-ID"]], a)
-			if id := a["STABLE-RENDITION-ID"]; stable["r"+id] || !stableID.MatchString(id) {
+			// What has the same URI in several groups is the same rendition (RFC 8216bis 4.4.6.1).
+			id := a["STABLE-RENDITION-ID"]
+			if u, known := renditions[id]; known && u != a["URI"] || !stableID.MatchString(id) {
 				bad("STABLE-RENDITION-ID %q", id)
 			}
-			stable["r"+a["STABLE-RENDITION-ID"]] = true
+			renditions[id] = a["URI"]
 		case "#EXT-X-I-FRAME-STREAM-INF":
 			a, problems := attributes(value)
 			out = append(out, problems...)
@@ -102,7 +105,18 @@ func MultivariantProblems(body []byte) []string {
 	if count["#EXT-X-VERSION"] != 1 || count["#EXT-X-INDEPENDENT-SEGMENTS"] > 1 {
 		bad("EXT-X-VERSION %d times, EXT-X-INDEPENDENT-SEGMENTS %d times", count["#EXT-X-VERSION"], count["#EXT-X-INDEPENDENT-SEGMENTS"])
 	}
+	members := func(g []map[string]string) (out string) {
+		for _, a := range g {
+			out += fmt.Sprintln(a["NAME"], a["LANGUAGE"], a["DEFAULT"], a["AUTOSELECT"])
+		}
+		return out
+	}
 	for id, g := range groups {
+		for other, h := range groups { // RFC 8216bis 4.4.6.1.1
+			if members(g) != members(h) {
+				bad("groups %s and %s have other members", id, other)
+			}
+		}
 		defaults, names := 0, map[string]bool{}
 		for _, a := range g {
 			if a["DEFAULT"] == "YES" {
@@ -130,12 +144,12 @@ func MultivariantProblems(body []byte) []string {
 		if s["AUDIO"] != "" && groups[s["AUDIO"]] == nil {
 			bad("no audio group %s", s["AUDIO"])
 		}
-		if s["RESOLUTION"] == "" && i < len(streams)-1 {
-			bad("a variant of audio alone is not the last")
-		} else if s["RESOLUTION"] != "" {
+		if s["RESOLUTION"] != "" {
 			video = append(video, s)
+		} else if i == 0 && len(streams) > 1 {
+			bad("a variant of audio alone is the first")
 		}
-		if i > 1 && s["RESOLUTION"] != "" && seconds(s["BANDWIDTH"]) < seconds(streams[i-1]["BANDWIDTH"]) {
+		if i > 1 && seconds(s["BANDWIDTH"]) < seconds(streams[i-1]["BANDWIDTH"]) {
 			bad("variants after the first do not ascend")
 		}
 	}
