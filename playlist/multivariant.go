@@ -38,7 +38,8 @@ const (
 )
 
 // AppendMultivariant appends the Multivariant Playlist of p to dst: a variant for each video rendition, with the audio
-// renditions as a group, and one for the audio alone; and then the I-frame playlists, in the same order.
+// renditions as a group, and beside several one for the audio alone; and then the I-frame playlists, in the same order.
+// Beside a single one it would only be one more audio stream to programs that read them all, as ffmpeg does.
 func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	video, audio := split(p)
 	m := m3u8.NewMasterPlaylist()
@@ -46,7 +47,7 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	// (RFC 8216bis 4.4.2.1).
 	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
 
-	all := variants(video, audio)
+	all := variants(video, audio, len(video) != 1)
 	// What the library cannot write, for each EXT-X-MEDIA, then each EXT-X-STREAM-INF, then each EXT-X-I-FRAME-STREAM-INF.
 	var lacking [][]string
 	groups := map[string][]*m3u8.Alternative{}
@@ -118,11 +119,12 @@ type variant struct {
 	codecs        []string
 }
 
-// variants returns the start variant and then the others, ascending: one for each video rendition, and one for the sound alone.
-func variants(video, audio []*segmenter.Described) []variant {
+// variants returns the start variant and then the others, ascending: one for each video rendition, and one for the sound alone
+// if it is asked for or somebody has encoded some for that.
+func variants(video, audio []*segmenter.Described, sound bool) []variant {
 	groups := groupAudio(video, audio)
 	var out []variant
-	if len(audio) > 0 {
+	if len(audio) > 0 && (sound || len(groups.alone) > 0) {
 		g := groups.sound()
 		out = append(out, newVariant(g.members[0], g))
 	}

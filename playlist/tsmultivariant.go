@@ -59,7 +59,7 @@ func hasTS(p *segmenter.Presentation) bool {
 // groups, because every variant is whole, and no I-frame playlists: those of AppendMultivariant are in another format.
 func AppendTSMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	video, audio := tsRenditions(p)
-	all := variants(video, audio)
+	all := variants(video, audio, true)
 	m := m3u8.NewMasterPlaylist()
 	m.SetIndependentSegments(p.Run.Config.LongGOP == segmenter.Refuse)
 	var lacking [][]string
