@@ -90,12 +90,20 @@ func newStream(c *clip, chunkSize int, coalesce bool) (*stream, error) {
 func (s *stream) prologue(msid uint32) []byte {
 	b := appendChunks(nil, 2, 0, 0, 1, 0, binary.BigEndian.AppendUint32(nil, uint32(s.chunkSize)), 128)
 	if len(s.clip.meta) > 0 {
-		b = appendChunks(b, csidAudio, 0, 0, kindData, msid, appendAMF0(nil, "@setDataFrame", "onMetaData", s.clip.meta), s.chunkSize)
+		meta := appendAMF0(nil, "@setDataFrame", "onMetaData", s.clip.meta)
+		if s.clip.tracks != nil {
+			meta = appendAMF0(appendAMF0Name(meta[:len(meta)-3], "audioTrackIdInfoMap"), s.clip.tracks) // before the end of the array
+			meta = append(meta, 0, 0, 9)
+		}
+		b = appendChunks(b, csidAudio, 0, 0, kindData, msid, meta, s.chunkSize)
 	}
 	if h := s.clip.videoHeader; h != nil {
 		b = appendChunks(b, csidVideo, 0, s.videoStart, kindVideo, msid, h, s.chunkSize)
 	}
 	if h := s.clip.audioHeader; h != nil {
+		b = appendChunks(b, csidAudio, 0, s.audioStart, kindAudio, msid, h, s.chunkSize)
+	}
+	for _, h := range s.clip.moreHeaders {
 		b = appendChunks(b, csidAudio, 0, s.audioStart, kindAudio, msid, h, s.chunkSize)
 	}
 	return b

@@ -28,7 +28,9 @@ type message struct {
 // A clip is what every publisher sends, over and over: its messages in order of time, and the configuration before them.
 type clip struct {
 	meta                     map[string]float64 // onMetaData
+	tracks                   amfObject          // what onMetaData says of each audio track; nil unless there are several
 	videoHeader, audioHeader []byte             // sequence headers; nil when there is no such track
+	moreHeaders              [][]byte           // of further audio tracks
 	messages                 []message
 	period                   time.Duration // from the start of one round to the start of the next
 	videoBytes, audioBytes   int

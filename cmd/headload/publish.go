@@ -21,6 +21,7 @@ type clipFlags struct {
 	Clip         string        `placeholder:"FILE.flv" help:"Push this recording over and over instead of a synthetic clip. Make one with: ffmpeg -i IN -t 20 -c:v libx264 -bf 0 -g 60 -c:a aac -f flv FILE.flv"`
 	VideoBitrate bitrate       `default:"3000k" help:"Of the synthetic clip: bits a second."`
 	AudioBitrate bitrate       `default:"128k" help:"Bits a second of AAC; 0 is no audio."`
+	AudioTracks  []string      `placeholder:"LANG,LANG" help:"Send an audio track for each of these languages in one connection (Enhanced RTMP multitrack), all with the same sound."`
 	FPS          rate          `name:"fps" default:"30" help:"Frames a second: 30, 29.97, 30000/1001."`
 	GOP          time.Duration `name:"gop" default:"2s" help:"Time between key frames."`
 	Size         string        `default:"1280x720" help:"Picture size."`
@@ -51,6 +52,9 @@ func (f *clipFlags) stream() (*stream, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+	if err := c.addAudioTracks(f.AudioTracks); err != nil {
+		return nil, err
 	}
 	return newStream(c, f.ChunkSize, f.Coalesce)
 }

@@ -196,6 +196,8 @@ func (o *origin) counters() []web.Counter {
 			Value: r(func(s rtmp.Stats) int64 { return s.Bytes })},
 		{Name: "headwater_rtmp_messages_total", Help: "RTMP messages received.",
 			Value: r(func(s rtmp.Stats) int64 { return s.Messages })},
+		{Name: "headwater_rtmp_tracks_left_out_total", Help: "Tracks beside a connection's first that were refused.",
+			Value: r(func(s rtmp.Stats) int64 { return s.LeftOut })},
 		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("format"),
 			Value: r(func(s rtmp.Stats) int64 { return s.FormatErrors })},
 		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("unsupported"),

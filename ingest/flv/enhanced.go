@@ -24,38 +24,60 @@ const (
 const (
 	modExTimestampNano = 0      // VideoPacketModExType and AudioPacketModExType
 	maxNano            = 999999 // TimestampOffsetNano stays below a millisecond
-
-	multitrackOne = 0 // AvMultitrackType
 )
 
-// A header is what stands before the body of an enhanced message.
+// AvMultitrackType, and what stands for it in a message that is none.
+const (
+	oneTrack             = 0
+	manyTracks           = 1
+	manyTracksManyCodecs = 2
+	noMultitrack         = 0xff
+)
+
+// The FourCCs that are taken, as big endian numbers.
+const (
+	fourCCAVC = 0x61766331 // avc1
+	fourCCAAC = 0x6d703461 // mp4a
+)
+
+// A header is what stands before the body of an enhanced message, and what is left of the body.
 type header struct {
-	packet byte
-	fourCC string
-	nano   int64  // to be added to the message's timestamp
-	body   []byte // the rest
+	where      string // names the message in errors
+	packet     byte
+	multitrack byte   // AvMultitrackType
+	fourCC     uint32 // of all tracks
+	nano       int64  // to be added to the message's timestamp
+	body       []byte
 }
 
-// parseHeader reads an enhanced header. where names the message in errors, multitrack is the kind's packet type for
-// that.
+// A part is what an enhanced message has of one track.
+type part struct {
+	track  int
+	fourCC uint32
+	body   []byte
+}
+
+func (h *header) short() error { return media.Formatf(h.where, "ends inside its header") }
+
+// parseHeader reads an enhanced header (Enhanced RTMP v2, ExVideoTagHeader and ExAudioTagHeader). multitrack is the kind's packet
+// type for that.
 func parseHeader(where string, body []byte, multitrack byte) (h header, err error) {
-	short := func() error { return media.Formatf(where, "ends inside its header") }
-	h.packet, h.body = body[0]&0xf, body[1:]
+	h = header{where: where, packet: body[0] & 0xf, multitrack: noMultitrack, body: body[1:]}
 	for h.packet == packetModEx {
 		if len(h.body) < 1 {
-			return h, short()
+			return h, h.short()
 		}
 		size := int(h.body[0]) + 1
 		h.body = h.body[1:]
 		if size == 256 {
 			if len(h.body) < 2 {
-				return h, short()
+				return h, h.short()
 			}
 			size = int(binary.BigEndian.Uint16(h.body)) + 1
 			h.body = h.body[2:]
 		}
 		if len(h.body) < size+1 {
-			return h, short()
+			return h, h.short()
 		}
 		data, next := h.body[:size], h.body[size]
 		if next>>4 == modExTimestampNano && size >= 3 {
@@ -63,69 +85,104 @@ func parseHeader(where string, body []byte, multitrack byte) (h header, err erro
 		}
 		h.packet, h.body = next&0xf, h.body[size+1:]
 	}
-	many := h.packet == multitrack
-	if many {
+	if h.packet == multitrack {
 		if len(h.body) < 1 {
-			return h, short()
+			return h, h.short()
 		}
-		if kind := h.body[0] >> 4; kind != multitrackOne {
-			return h, unsupportedTracks("several tracks in one message")
+		h.multitrack, h.packet, h.body = h.body[0]>>4, h.body[0]&0xf, h.body[1:]
+		if h.multitrack > manyTracksManyCodecs {
+			return h, &media.UnsupportedError{What: fmt.Sprintf("multitrack type %d", h.multitrack)}
 		}
-		h.packet, h.body = h.body[0]&0xf, h.body[1:]
 		if h.packet == multitrack || h.packet == packetModEx {
 			return h, media.Formatf(where, "has packet type %d in a multitrack message", h.packet)
 		}
 	}
-	if len(h.body) < 4 {
-		return h, short()
+	if h.multitrack != manyTracksManyCodecs {
+		h.fourCC, err = h.takeFourCC()
 	}
-	switch string(h.body[:4]) { // constants, for a string of the bytes would be one more allocation for each message
-	case "avc1":
-		h.fourCC = "avc1"
-	case "mp4a":
-		h.fourCC = "mp4a"
-	default:
-		h.fourCC = string(h.body[:4])
-	}
-	h.body = h.body[4:]
-	if many {
-		if len(h.body) < 1 {
-			return h, short()
-		}
-		if id := h.body[0]; id != 0 {
-			return h, unsupportedTracks(fmt.Sprintf("track %d", id))
-		}
-		h.body = h.body[1:]
-	}
-	return h, nil
+	return h, err
 }
 
-func unsupportedTracks(what string) error {
-	return &media.UnsupportedError{What: "multitrack: " + what, Hint: "send one video and one audio track"}
+func (h *header) takeFourCC() (uint32, error) {
+	if len(h.body) < 4 {
+		return 0, h.short()
+	}
+	v := binary.BigEndian.Uint32(h.body)
+	h.body = h.body[4:]
+	return v, nil
+}
+
+// next takes the next track off the body (Enhanced RTMP v2, ExVideoTagBody and ExAudioTagBody), and says whether more follow.
+func (h *header) next() (p part, more bool, err error) {
+	p = part{fourCC: h.fourCC, body: h.body}
+	if h.multitrack == noMultitrack {
+		return p, false, nil
+	}
+	if h.multitrack == manyTracksManyCodecs {
+		if p.fourCC, err = h.takeFourCC(); err != nil {
+			return p, false, err
+		}
+	}
+	if len(h.body) < 1 {
+		return p, false, h.short()
+	}
+	p.track, p.body = int(h.body[0]), h.body[1:]
+	if h.multitrack == oneTrack {
+		return p, false, nil
+	}
+	if len(p.body) < 3 {
+		return p, false, h.short()
+	}
+	size := int(p.body[0])<<16 | int(p.body[1])<<8 | int(p.body[2])
+	p.body = p.body[3:]
+	if size > len(p.body) {
+		return p, false, media.Formatf(h.where, "has %d bytes of track %d with %d left", size, p.track, len(p.body))
+	}
+	p.body, h.body = p.body[:size:size], p.body[size:]
+	return p, len(h.body) > 0, nil
 }
 
 func (d *Demuxer) enhancedVideo(ts, arrived int64, body []byte) error {
-	const where = "enhanced video tag"
 	if body[0]>>4&7 == frameCommand {
 		return nil // has one byte more and no FourCC; it is for seeking in a file
 	}
-	h, err := parseHeader(where, body, packetVideoMultitrack)
-	switch {
-	case err != nil:
+	h, err := parseHeader("enhanced video tag", body, packetVideoMultitrack)
+	if err != nil {
 		return err
-	case h.fourCC != "avc1":
-		return unsupportedVideo(fourCCName(h.fourCC))
+	}
+	for more := true; more; {
+		var p part
+		if p, more, err = h.next(); err != nil {
+			return err
+		}
+		g, err := d.group(p.track)
+		if err != nil {
+			return err
+		}
+		if g == nil || g.out || g.video.out {
+			continue
+		}
+		if err := d.settle(g, &g.video.slot, d.videoPart(g, ts, arrived, &h, p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Demuxer) videoPart(g *group, ts, arrived int64, h *header, p part) error {
+	if p.fourCC != fourCCAVC {
+		return unsupportedVideo(fourCCName(p.fourCC))
 	}
 	switch h.packet {
 	case packetSequenceStart:
-		return d.videoConfig(h.body)
+		return d.videoConfig(g, p.body)
 	case packetCodedFrames:
-		if len(h.body) < 3 {
-			return media.Formatf(where, "ends inside its composition time")
+		if len(p.body) < 3 {
+			return media.Formatf(h.where, "ends inside its composition time")
 		}
-		return d.videoFrame(ts, h.nano, si24(h.body), arrived, h.body[3:])
+		return d.videoFrame(g, ts, h.nano, si24(p.body), arrived, p.body[3:])
 	case packetCodedFramesX:
-		return d.videoFrame(ts, h.nano, 0, arrived, h.body)
+		return d.videoFrame(g, ts, h.nano, 0, arrived, p.body)
 	case packetSequenceEnd:
 		d.count.endOfSequence.Add(1)
 		return nil
@@ -137,17 +194,37 @@ func (d *Demuxer) enhancedVideo(ts, arrived int64, body []byte) error {
 
 func (d *Demuxer) enhancedAudio(ts, arrived int64, body []byte) error {
 	h, err := parseHeader("enhanced audio tag", body, packetAudioMultitrack)
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
-	case h.fourCC != "mp4a":
-		return unsupportedAudio(fourCCName(h.fourCC))
+	}
+	for more := true; more; {
+		var p part
+		if p, more, err = h.next(); err != nil {
+			return err
+		}
+		g, err := d.group(p.track)
+		if err != nil {
+			return err
+		}
+		if g == nil || g.out || g.audio.out {
+			continue
+		}
+		if err := d.settle(g, &g.audio.slot, d.audioPart(g, ts, arrived, &h, p)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Demuxer) audioPart(g *group, ts, arrived int64, h *header, p part) error {
+	if p.fourCC != fourCCAAC {
+		return unsupportedAudio(fourCCName(p.fourCC))
 	}
 	switch h.packet {
 	case packetSequenceStart:
-		return d.audioConfig(h.body)
+		return d.audioConfig(g, p.body)
 	case packetCodedFrames:
-		return d.audioFrame(ts, h.nano, arrived, h.body)
+		return d.audioFrame(g, ts, h.nano, arrived, p.body)
 	case packetSequenceEnd:
 		d.count.endOfSequence.Add(1)
 		return nil
@@ -162,7 +239,8 @@ func unsupportedPacket(kind string, packet byte) error {
 }
 
 // fourCCName names the FourCCs of Enhanced RTMP v2, and quotes others.
-func fourCCName(s string) string {
+func fourCCName(v uint32) string {
+	s := string(binary.BigEndian.AppendUint32(nil, v))
 	switch s {
 	case "hvc1":
 		return "HEVC"

@@ -81,7 +81,7 @@ func TestClip(t *testing.T) {
 		case 9:
 			err = d.Video(ts, 0, body)
 		case 18:
-			err = d.Data(body)
+			err = d.Data(ts, body)
 		}
 		if err != nil {
 			t.Fatal(err)

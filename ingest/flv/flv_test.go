@@ -106,7 +106,20 @@ var cases = []struct {
 		want:     []string{tracksA, "0: dts 0 cto 0 sync " + idr, "tracks: " + trackA + ", " + soundA},
 	},
 	{name: "enhanced multitrack, track 1", messages: []message{v(0, "96", "00", "61766331", "01", avcA)}, err: "track 1", unsup: true},
-	{name: "enhanced multitrack, many", messages: []message{a(0, "95", "10", "6d703461", "00000002", ascA)}, err: "several tracks", unsup: true},
+	{
+		name:     "enhanced multitrack, many, of which there is one",
+		messages: []message{a(0, "95", "10", "6d703461", "00000002", ascA), a(0, "95", "21", "6d703461", "00000002", "2110")},
+		want:     []string{"tracks: " + soundA, "0: dts 0 cto 0 sync 2110"},
+	},
+	{name: "enhanced multitrack, many", messages: []message{a(0, "95", "10", "6d703461", "00000002", ascA, "01000002", ascA)},
+		want: []string{"tracks: " + soundA}, err: "track 1", unsup: true},
+	{name: "enhanced multitrack of type 3", messages: []message{a(0, "95", "30", "6d703461", "00")}, err: "multitrack type 3", unsup: true},
+	{name: "enhanced multitrack, many, of none", messages: []message{a(0, "95", "10", "6d703461")}, err: "inside its header"},
+	{name: "enhanced multitrack, many, without size", messages: []message{v(0, "96", "10", "61766331", "000000")}, err: "inside its header"},
+	{name: "enhanced multitrack, many, too long", messages: []message{v(0, "96", "10", "61766331", "00000002", "00")}, err: "2 bytes of track 0 with 1 left"},
+	{name: "enhanced multitrack, many, more that is none", messages: []message{v(0, "96", "12", "61766331", "00000000", "00")}, err: "inside its header",
+		stats: Stats{EndOfSequence: 1}},
+	{name: "enhanced multitrack of many codecs without one", messages: []message{v(0, "96", "20", "617663")}, err: "inside its header"},
 	{name: "enhanced multitrack in multitrack", messages: []message{v(0, "96", "06", "61766331")}, err: "packet type 6"},
 	{name: "enhanced video without FourCC", messages: []message{v(0, "91617663")}, err: "inside its header"},
 	{name: "enhanced video of one byte", messages: []message{v(0, "90")}, err: "inside its header"},
@@ -256,7 +269,10 @@ var cases = []struct {
 }
 
 // A log is a Writer that writes down what it is told.
-type log struct{ lines []string }
+type log struct {
+	lines []string
+	times []int64 // Clock of key frames
+}
 
 func (l *log) SetTracks(tracks []media.Track) error {
 	var s []string
@@ -276,6 +292,9 @@ func (l *log) SetTracks(tracks []media.Track) error {
 		if t.BitRate != 0 {
 			d += fmt.Sprint(" ", t.BitRate)
 		}
+		if t.Language != "" || t.Label != "" {
+			d += fmt.Sprintf(" %s %q", t.Language, t.Label)
+		}
 		s = append(s, d)
 	}
 	clear(tracks) // they are ours
@@ -287,6 +306,9 @@ func (l *log) WriteSample(track int, s *media.Sample) error {
 	d := fmt.Sprintf("%d: dts %d cto %d ", track, s.DTS, s.CTO)
 	if s.Sync {
 		d += "sync "
+		l.times = append(l.times, s.Clock)
+	} else if s.Clock != 0 {
+		d += "time "
 	}
 	if s.Arrived != 99 || s.Lost {
 		d += "arrived wrongly "
@@ -308,7 +330,7 @@ func (m message) send(d *Demuxer) error {
 	case 'a':
 		return d.Audio(m.ts, 99, body)
 	}
-	return d.Data(body)
+	return d.Data(m.ts, body)
 }
 
 func TestDemuxer(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"testing"
 
+	"headwater/ingest"
+	"headwater/ingest/amf0"
 	"headwater/segmenter/media"
 )
 
@@ -13,6 +15,7 @@ import (
 type checker struct {
 	t      *testing.T
 	tracks []media.Track
+	closed bool
 }
 
 func (c *checker) SetTracks(tracks []media.Track) error {
@@ -35,6 +38,9 @@ func (c *checker) SetTracks(tracks []media.Track) error {
 }
 
 func (c *checker) WriteSample(track int, s *media.Sample) error {
+	if s.Clock < 0 || s.Clock > media.Day || s.Clock != 0 && (!s.Sync || c.closed) {
+		c.t.Fatalf("sample %+v", s)
+	}
 	if track >= len(c.tracks) || !c.tracks[track].Ready() {
 		c.t.Fatalf("sample of track %d of %d", track, len(c.tracks))
 	}
@@ -71,7 +77,13 @@ func (c *checker) WriteSample(track int, s *media.Sample) error {
 	return nil
 }
 
-func (c *checker) Close(error) error { return nil }
+func (c *checker) Close(error) error {
+	if c.closed {
+		c.t.Fatal("closed twice")
+	}
+	c.closed = true
+	return nil
+}
 
 // parserError fails unless err is one of the two that a parser may return.
 func parserError(t *testing.T, err error) {
@@ -83,11 +95,33 @@ func parserError(t *testing.T, err error) {
 	}
 }
 
+// checked is a Demuxer whose Writers are checkers, but for that of track 3, which cannot be opened, and that must be closed well.
+func checked(t *testing.T) *Demuxer {
+	return &Demuxer{W: &checker{t: t}, Open: func(id int) (ingest.Writer, error) {
+		if id < 1 || id >= MaxTracks {
+			t.Fatalf("track %d", id)
+		}
+		if id == 3 {
+			return nil, ingest.ErrInUse
+		}
+		return &checker{t: t}, nil
+	}}
+}
+
 // seed adds each pair of messages of one kind that follow each other in a case.
 func seed(f *testing.F, kind byte, add func(first, second []byte)) {
+	var all [][]message
 	for _, c := range cases {
+		all = append(all, c.messages)
+	}
+	for _, c := range multitrack {
+		all = append(all, c.messages)
+	}
+	all = append(all, []message{onFI(0, "onFI", st("13:59:07.250")), onFI(0, "@setDataFrame", "onFi", amf0.Object{"tc": "13:59:07;12"})},
+		[]message{v(0, "1700000000", avcT), v(0, "1701000000", nal(seiT), idr)})
+	for _, messages := range all {
 		var last []byte
-		for _, m := range c.messages {
+		for _, m := range messages {
 			if m.kind == kind {
 				b, err := hex.DecodeString(m.body)
 				if err != nil {
@@ -107,10 +141,11 @@ func FuzzVideo(f *testing.F) {
 		}
 	})
 	f.Fuzz(func(t *testing.T, size byte, ts int64, first, second []byte) {
-		d := Demuxer{W: &checker{t: t}}
+		d := checked(t)
+		defer d.Close(nil)
 		records := [...]string{"", avcA1, avcA2, avcA}
 		if r := records[size%4]; r != "" {
-			if err := v(0, "1700000000", r).send(&d); err != nil {
+			if err := v(0, "1700000000", r).send(d); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -127,7 +162,8 @@ func FuzzVideo(f *testing.F) {
 func FuzzAudio(f *testing.F) {
 	seed(f, 'a', func(first, second []byte) { f.Add(int64(40), first, second) })
 	f.Fuzz(func(t *testing.T, ts int64, first, second []byte) {
-		d := Demuxer{W: &checker{t: t}}
+		d := checked(t)
+		defer d.Close(nil)
 		for _, b := range [][]byte{first, second} {
 			if err := d.Audio(ts, 0, b); err != nil {
 				parserError(t, err)
@@ -140,7 +176,8 @@ func FuzzAudio(f *testing.F) {
 func FuzzData(f *testing.F) {
 	seed(f, 'd', func(first, second []byte) { f.Add(second) })
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d := Demuxer{W: &checker{t: t}}
-		parserError(t, d.Data(b))
+		d := checked(t)
+		defer d.Close(nil)
+		parserError(t, d.Data(5, b))
 	})
 }

@@ -49,10 +49,11 @@ type videoTrack struct {
 	lengthSize int             // of the samples that come; 0 before the first record
 	config     codec.AVCConfig // what holds now, in-band changes included; its length size is that of the samples we make
 	effective  []byte          // config as a record: that of the track
-	scratch    []byte          // a sample made anew
-	pending    []byte          // SEI that waits for its picture
-	last       int64           // decode time of the last sample
-	started    bool            // last is one
+	timing     codec.PictureTiming
+	scratch    []byte // a sample made anew
+	pending    []byte // SEI that waits for its picture
+	last       int64  // decode time of the last sample
+	started    bool   // last is one
 }
 
 // Video takes the body of a video message. ts is its timestamp in milliseconds, unwrapped; arrived is Sample.Arrived. The
@@ -81,13 +82,17 @@ func (d *Demuxer) Video(ts, arrived int64, body []byte) error {
 	if len(body) < 5 {
 		return media.Formatf("AVC tag", "ends inside its composition time")
 	}
+	g := d.first()
+	var err error
 	switch body[1] {
 	case avcConfig:
-		return d.videoConfig(body[5:])
+		err = d.videoConfig(g, body[5:])
 	case avcNALUs:
-		return d.videoFrame(ts, 0, si24(body[2:]), arrived, body[5:])
+		err = d.videoFrame(g, ts, 0, si24(body[2:]), arrived, body[5:])
+	default:
+		err = media.Formatf("AVC tag", "has packet type %d", body[1])
 	}
-	return media.Formatf("AVC tag", "has packet type %d", body[1])
+	return d.settle(g, &g.video.slot, err)
 }
 
 // si24 reads a signed 24 bit number.
@@ -96,8 +101,8 @@ func si24(b []byte) int32 { return int32(b[0])<<24>>8 | int32(b[1])<<8 | int32(b
 // videoConfig takes an AVCDecoderConfigurationRecord. One that repeats the last byte for byte changes nothing, also when
 // parameter sets in the stream have changed since: an encoder that repeats its first record for ever would otherwise undo
 // them each time.
-func (d *Demuxer) videoConfig(record []byte) error {
-	v := &d.video
+func (d *Demuxer) videoConfig(g *group, record []byte) error {
+	v := &g.video
 	if v.lengthSize != 0 && bytes.Equal(record, v.record) {
 		return nil
 	}
@@ -115,22 +120,23 @@ func (d *Demuxer) videoConfig(record []byte) error {
 	t.Codec.Config[4] |= 3
 	v.record, v.lengthSize, v.config = record, config.LengthSize, config
 	v.config.LengthSize = 4
-	return d.setVideo(t)
+	return d.setVideo(g, t)
 }
 
 // setVideo makes t the video track, unless it is that already.
-func (d *Demuxer) setVideo(t media.Track) error {
-	v := &d.video
+func (d *Demuxer) setVideo(g *group, t media.Track) error {
+	v := &g.video
 	if v.effective != nil && bytes.Equal(v.effective, t.Codec.Config) {
 		return nil
 	}
 	v.effective = t.Codec.Config
-	return d.put(&v.slot, t)
+	v.timing, _ = codec.ParsePictureTiming(v.config.SPS[0]) // what ends early here is fit to be decoded, and tells no time
+	return d.put(g, &v.slot, t)
 }
 
 // videoFrame hands over one access unit of ts milliseconds and nano nanoseconds; cts is its composition time, ms.
-func (d *Demuxer) videoFrame(ts, nano int64, cts int32, arrived int64, data []byte) error {
-	v := &d.video
+func (d *Demuxer) videoFrame(g *group, ts, nano int64, cts int32, arrived int64, data []byte) error {
+	v := &g.video
 	switch {
 	case len(data) == 0:
 		d.count.empty.Add(1)
@@ -152,7 +158,7 @@ func (d *Demuxer) videoFrame(ts, nano int64, cts int32, arrived int64, data []by
 		if err != nil {
 			return err
 		}
-		if err := d.setVideo(t); err != nil {
+		if err := d.setVideo(g, t); err != nil {
 			return err
 		}
 	}
@@ -177,7 +183,10 @@ func (d *Demuxer) videoFrame(ts, nano int64, cts int32, arrived int64, data []by
 	}
 	v.last, v.started = dts, true
 	d.sample = media.Sample{DTS: dts, CTO: cto, Sync: au.idr, Arrived: arrived, Data: au.data}
-	return d.W.WriteSample(v.index, &d.sample)
+	if au.idr {
+		d.sample.Clock = d.clock(v, au.data, (ts+int64(cts))*1e6+nano)
+	}
+	return g.write(&v.slot, &d.sample)
 }
 
 // An accessUnit is one in sample format, with NAL unit lengths of four bytes.

@@ -21,7 +21,7 @@ func (c *counter) SetTracks([]media.Track) error                                
 func (c *counter) WriteSample(int, *media.Sample) error                           { return nil }
 func (c *counter) Close(error) error                                              { return nil }
 func (c *counter) Audio(_, _ int64, b []byte) error                               { return c.Video(0, 0, b) }
-func (c *counter) Data([]byte) error                                              { return nil }
+func (c *counter) Data(int64, []byte) error                                       { return nil }
 func (c *counter) Video(_, _ int64, b []byte) error {
 	c.messages++
 	c.bytes += len(b)

@@ -10,11 +10,14 @@ type clock struct {
 
 // unwrap returns the time nearest to the last one that has these low 32 bits.
 func (c *clock) unwrap(ts uint32) int64 {
-	if !c.started {
-		c.started = true
-		c.last = int64(ts)
-	} else {
-		c.last += int64(int32(ts - uint32(c.last)))
-	}
+	c.last, c.started = c.near(ts), true
 	return c.last
+}
+
+// near is unwrap of a timestamp that the next ones need not be near to.
+func (c *clock) near(ts uint32) int64 {
+	if !c.started {
+		return int64(ts)
+	}
+	return c.last + int64(int32(ts-uint32(c.last)))
 }

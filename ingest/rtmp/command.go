@@ -134,12 +134,12 @@ func (c *conn) connect(q *request) error {
 	properties := amf0.Object{"fmsVer": "FMS/3,5,3,824", "capabilities": 127, "mode": 1}
 	// Enhanced RTMP v2, "Enhancing NetConnection connect Command": only to peers that speak of it, and only what is true.
 	if o["fourCcList"] != nil || o["videoFourCcInfoMap"] != nil || o["audioFourCcInfoMap"] != nil {
-		const canForward = 4     // we decode nothing
-		const modEx, nano = 4, 8 // of capsEx: no reconnect requests, no multitrack
+		const canForward = 4                    // we decode nothing
+		const multitrack, modEx, nano = 2, 4, 8 // of capsEx: no reconnect requests
 		properties["fourCcList"] = fourCCs
 		properties["videoFourCcInfoMap"] = amf0.Object{"avc1": canForward}
 		properties["audioFourCcInfoMap"] = amf0.Object{"mp4a": canForward}
-		properties["capsEx"] = modEx | nano
+		properties["capsEx"] = multitrack | modEx | nano
 	}
 	c.command(csidCommand, 0, "_result", q.transaction, properties, amf0.Object{
 		"level": "status", "code": "NetConnection.Connect.Success", "description": "Connection succeeded.",
@@ -175,18 +175,19 @@ func (c *conn) publish(q *request) error {
 	}
 	name, key, rendition := publication(c.app, c.tcURL, given)
 	c.name = name
-	w, err := c.srv.Publisher.Publish(c.ctx, ingest.Request{
+	req := ingest.Request{
 		Protocol:  "rtmp",
 		Name:      name,
 		Rendition: rendition,
 		Key:       key,
 		Remote:    remote(c.nc),
 		Kick:      c.kick,
-	})
+	}
+	w, err := c.srv.Publisher.Publish(c.ctx, req)
 	if err != nil {
 		return c.refuse(q.stream, err)
 	}
-	c.pub = &publishing{w: w, demux: c.srv.demux(w), stream: q.stream}
+	c.pub = &publishing{demux: c.demux(w, req), stream: q.stream}
 	c.maxMessage = MaxMessage
 	c.resize(largeBuffer)
 	c.deadline("message", c.srv.idleTimeout())
@@ -267,10 +268,10 @@ func (c *conn) end(first func()) error {
 	return nil
 }
 
-// unpublish closes the publication's Writer.
+// unpublish closes the publication's Writers.
 func (c *conn) unpublish(reason error) error {
 	poll.InLine(c.nc, false)
-	w := c.pub.w
+	d := c.pub.demux
 	c.pub = nil
-	return w.Close(reason)
+	return d.Close(reason)
 }

@@ -56,7 +56,6 @@ type conn struct {
 
 // publishing is a publication under way.
 type publishing struct {
-	w      ingest.Writer
 	demux  Demuxer
 	stream uint32
 	clock  clock
@@ -224,9 +223,9 @@ func (c *conn) handle(m *message) error {
 	case typeAudio, typeVideo:
 		return c.media(m.typ, m.stream, m.timestamp, m.payload)
 	case typeDataAMF0:
-		return c.data(m.payload)
+		return c.data(m.timestamp, m.payload)
 	case typeDataAMF3:
-		return c.data(skipAMF3(m.payload))
+		return c.data(m.timestamp, skipAMF3(m.payload))
 	case typeCommandAMF0:
 		return c.handleCommand(m.stream, m.payload)
 	case typeCommandAMF3:
@@ -280,12 +279,13 @@ func (c *conn) media(typ uint8, stream, timestamp uint32, body []byte) error {
 	return p.demux.Video(ts, c.arrived, body)
 }
 
-// data hands metadata to the demuxer. It is a hint: none is better than no publication.
-func (c *conn) data(body []byte) error {
+// data hands metadata to the demuxer. It is a hint: none is better than no publication. Its timestamp does not move the clock, for
+// many encoders send all of it with 0.
+func (c *conn) data(timestamp uint32, body []byte) error {
 	if c.pub == nil || len(body) == 0 {
 		return nil
 	}
-	err := c.pub.demux.Data(body)
+	err := c.pub.demux.Data(c.pub.clock.near(timestamp), body)
 	var format *media.FormatError
 	if errors.As(err, &format) {
 		return nil
@@ -319,7 +319,7 @@ func (c *conn) aggregate(m *message) error {
 		case typeAudio, typeVideo:
 			err = c.media(typ, m.stream, m.timestamp+ts-first, body)
 		case typeDataAMF0:
-			err = c.data(body)
+			err = c.data(m.timestamp+ts-first, body)
 		}
 		if err != nil {
 			return err

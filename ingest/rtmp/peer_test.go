@@ -76,7 +76,15 @@ func (r *recorder) Audio(ts, arrived int64, body []byte) error {
 func (r *recorder) Video(ts, arrived int64, body []byte) error {
 	return r.add("video", ts, arrived, body)
 }
-func (r *recorder) Data(body []byte) error { return r.add("data", 0, 0, body) }
+func (r *recorder) Data(ts int64, body []byte) error { return r.add("data", ts, 0, body) }
+
+// recorded is a recorder as the Demuxer of a publication.
+type recorded struct {
+	*recorder
+	w ingest.Writer
+}
+
+func (r recorded) Close(reason error) error { return r.w.Close(reason) }
 
 // A buffer is an io.Writer for logs.
 type buffer struct {
@@ -107,7 +115,7 @@ func newServer() testServer {
 	rec, log := &recorder{}, &buffer{}
 	return testServer{&Server{
 		Publisher: rec,
-		Demux:     func(ingest.Writer) Demuxer { return rec },
+		Demux:     func(w ingest.Writer) Demuxer { return recorded{rec, w} },
 		Log:       slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}, rec, log}
 }

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"headwater/ingest"
-	"headwater/ingest/flv"
 	"headwater/ingest/poll"
 	"headwater/segmenter/media"
 )
@@ -42,7 +41,9 @@ var ErrStopping = errors.New("the server is stopping")
 type Demuxer interface {
 	Audio(ts, arrived int64, body []byte) error
 	Video(ts, arrived int64, body []byte) error
-	Data(body []byte) error
+	Data(ts int64, body []byte) error
+	// Close ends the publication, and closes its Writer and all others with that reason. It is called once, and last.
+	Close(reason error) error
 }
 
 // A Server accepts publications over RTMP. Its fields must not change while it serves.
@@ -50,7 +51,8 @@ type Server struct {
 	Addr      string           // for ListenAndServe; "" is DefaultAddr
 	Publisher ingest.Publisher // decides who may publish what; required
 
-	// Demux makes the Demuxer of a publication that writes to w. nil is a flv.Demuxer.
+	// Demux makes the Demuxer of a publication that writes to w. nil is a flv.Demuxer, which asks Publisher for more publications
+	// when the connection carries several tracks (Enhanced RTMP v2, multitrack; see ingest.Request.Track).
 	Demux func(w ingest.Writer) Demuxer
 
 	HandshakeTimeout time.Duration // from the connection to the end of the handshake
@@ -67,7 +69,7 @@ type Server struct {
 
 	stats struct {
 		connections, active, refused                   atomic.Int64
-		bytes, messages                                atomic.Int64
+		bytes, messages, leftOut                       atomic.Int64
 		formatErrors, unsupported, timeouts, recovered atomic.Int64
 	}
 }
@@ -79,6 +81,7 @@ type Stats struct {
 	Refused     int64 // turned away: too many, not a publisher, or not allowed to publish
 	Bytes       int64 // received
 	Messages    int64 // received
+	LeftOut     int64 // tracks beside a connection's first that were refused, or given up for what came under their ID
 
 	// Connections that ended because of:
 	FormatErrors      int64 // a peer that sent garbage
@@ -95,6 +98,7 @@ func (s *Server) Stats() Stats {
 		Refused:           s.stats.refused.Load(),
 		Bytes:             s.stats.bytes.Load(),
 		Messages:          s.stats.messages.Load(),
+		LeftOut:           s.stats.leftOut.Load(),
 		FormatErrors:      s.stats.formatErrors.Load(),
 		UnsupportedErrors: s.stats.unsupported.Load(),
 		Timeouts:          s.stats.timeouts.Load(),
@@ -201,13 +205,6 @@ func (s *Server) handshakeTimeout() time.Duration {
 }
 func (s *Server) idleTimeout() time.Duration  { return cmp.Or(s.IdleTimeout, DefaultIdleTimeout) }
 func (s *Server) writeTimeout() time.Duration { return cmp.Or(s.WriteTimeout, DefaultWriteTimeout) }
-
-func (s *Server) demux(w ingest.Writer) Demuxer {
-	if s.Demux != nil {
-		return s.Demux(w)
-	}
-	return &flv.Demuxer{W: w}
-}
 
 // random is where the handshake's padding comes from.
 var random io.Reader = rand.Reader

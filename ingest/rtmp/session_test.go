@@ -177,7 +177,7 @@ func TestEnhancedConnect(t *testing.T) {
 		o[k] = v
 	}
 	p.command(0, "connect", 1, o)
-	p.expect("5 ", "6 ", "1 ", "audioFourCcInfoMap:map[mp4a:4] capabilities:127 capsEx:12 fmsVer:FMS/3,5,3,824 fourCcList:[avc1 mp4a] mode:1 videoFourCcInfoMap:map[avc1:4]]")
+	p.expect("5 ", "6 ", "1 ", "audioFourCcInfoMap:map[mp4a:4] capabilities:127 capsEx:14 fmsVer:FMS/3,5,3,824 fourCcList:[avc1 mp4a] mode:1 videoFourCcInfoMap:map[avc1:4]]")
 	p.hangUp()
 }
 
@@ -215,8 +215,8 @@ func TestAggregate(t *testing.T) {
 		want     []call
 		err      bool
 	}{
-		{"four tags", in, []call{{"video", 100, "v1"}, {"audio", 105, "a1"}, {"data", 0, "d"}, {"video", 133, "v2"}}, false},
-		{"no last back pointer", in[:len(in)-4], []call{{"video", 100, "v1"}, {"audio", 105, "a1"}, {"data", 0, "d"}, {"video", 133, "v2"}}, false},
+		{"four tags", in, []call{{"video", 100, "v1"}, {"audio", 105, "a1"}, {"data", 105, "d"}, {"video", 133, "v2"}}, false},
+		{"no last back pointer", in[:len(in)-4], []call{{"video", 100, "v1"}, {"audio", 105, "a1"}, {"data", 105, "d"}, {"video", 133, "v2"}}, false},
 		{"empty", "", nil, false},
 		{"cut off in a tag header", tag(9, 0, "v") + "\x09\x00", []call{{"video", 100, "v"}}, true},
 		{"tag past the end", tag(9, 0, "v") + "\x09\x00\x00\x09\x00\x00\x00\x00\x00\x00\x00x", []call{{"video", 100, "v"}}, true},

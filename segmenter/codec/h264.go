@@ -173,6 +173,7 @@ type sps struct {
 	width, height          int
 	pixelAspect, frameRate media.Ratio
 	color                  media.Color
+	units, scale           uint32 // num_units_in_tick and time_scale; 0 when absent or senseless
 }
 
 // hasChromaFormat says whether a profile's SPS states chroma format and bit depths, and with it whether the
@@ -348,7 +349,7 @@ const (
 	unspecified = 2   // colour_primaries, transfer_characteristics, matrix_coefficients
 )
 
-// readVUI reads vui_parameters (ITU-T H.264, E.1.1) as far as the timing; nothing after it is wanted.
+// readVUI reads vui_parameters (ITU-T H.264, E.1.1) as far as the timing; what follows is for ParsePictureTiming.
 func (s *sps) readVUI(r reader) {
 	if r.flag() {
 		switch idc := r.u(8); {
@@ -385,6 +386,7 @@ func (s *sps) readVUI(r reader) {
 		// such rates.
 		if units > 0 && uint64(scale) <= 2*uint64(units)*maxFrameRate {
 			s.frameRate = reduce(uint64(scale), 2*uint64(units))
+			s.units, s.scale = units, scale
 		}
 	}
 }

@@ -313,7 +313,12 @@ type spsBits struct {
 	width    uint64 // macroblocks; 0 is 40
 	crop     uint64 // at each side
 	timing   [2]uint32
+	hrd      []hrdBits // of NAL units, then of VCL NAL units; with timing only
+	structs  bool      // pic_struct_present_flag; likewise
 }
+
+// hrdBits are the lengths in HRD parameters.
+type hrdBits struct{ cpb, dpb, offset uint64 }
 
 func (s spsBits) nal() []byte {
 	w := bits.NewBitStreamWriter(4096)
@@ -392,14 +397,44 @@ func (s spsBits) nal() []byte {
 		u(uint64(s.timing[0]), 32)
 		u(uint64(s.timing[1]), 32)
 		u(1, 1)
-		u(0, 4)
+		for i := range 2 {
+			if i >= len(s.hrd) || s.hrd[i] == (hrdBits{}) {
+				u(0, 1)
+				continue
+			}
+			u(1, 1)
+			ue(1) // two buffers
+			u(0x35, 8)
+			for range 2 {
+				ue(12345)
+				ue(678)
+				u(1, 1)
+			}
+			u(23, 5)
+			u(s.hrd[i].cpb-1, 5)
+			u(s.hrd[i].dpb-1, 5)
+			u(s.hrd[i].offset, 5)
+		}
+		if len(s.hrd) > 0 {
+			u(0, 1)
+		}
+		if s.structs {
+			u(1, 1)
+		} else {
+			u(0, 1)
+		}
+		u(0, 1)
 	} else {
 		u(0, 1)
 	}
 	u(1, 1)
-	// Emulation prevention (ITU-T H.264, 7.4.1).
-	out, zeros := []byte{0x67}, 0
-	for _, b := range w.Bits() {
+	return escape(0x67, w.Bits())
+}
+
+// escape makes a NAL unit with emulation prevention (ITU-T H.264, 7.4.1).
+func escape(header byte, payload []byte) []byte {
+	out, zeros := []byte{header}, 0
+	for _, b := range payload {
 		if zeros == 2 && b <= 3 {
 			out, zeros = append(out, 3), 0
 		}

@@ -1,0 +1,38 @@
+package rtmp
+
+import (
+	"strconv"
+
+	"headwater/ingest"
+	"headwater/ingest/flv"
+	"headwater/ingest/poll"
+)
+
+// demux makes the Demuxer of a publication that the Publisher has let through.
+func (c *conn) demux(w ingest.Writer, req ingest.Request) Demuxer {
+	if c.srv.Demux != nil {
+		return c.srv.Demux(w)
+	}
+	return &flv.Demuxer{
+		W:    w,
+		Open: func(track int) (ingest.Writer, error) { return c.publishTrack(track, req) },
+		LeftOut: func(track int, reason error) {
+			if c.ctx.Err() == nil { // else the connection's end says it all
+				c.srv.stats.leftOut.Add(1)
+				c.srv.log().Warn("rtmp track left out", "remote", req.Remote, "stream", c.name, "track", track, "reason", reason)
+			}
+		},
+	}
+}
+
+// publishTrack asks for one more publication beside the connection's first: that of another track ID (Enhanced RTMP v2).
+func (c *conn) publishTrack(track int, first ingest.Request) (ingest.Writer, error) {
+	poll.InLine(c.nc, false) // a takeover waits
+	first.Track = "track" + strconv.Itoa(track)
+	w, err := c.srv.Publisher.Publish(c.ctx, first)
+	// The time that this took is not the peer's.
+	c.deadline("message", c.srv.idleTimeout())
+	c.extend = c.now
+	poll.InLine(c.nc, true)
+	return w, err
+}
