@@ -68,7 +68,7 @@ type Rendition struct{ Stream, Name string }
 
 // GateStats are counts since the Gate was made.
 type GateStats struct {
-	Live      int   // publications now
+	Live      int   // publications now, but for those that are made here
 	Admitted  int64 // publications let through, and opened by Target
 	Takeovers int64 // publications that were kicked for another
 
@@ -82,6 +82,7 @@ type GateStats struct {
 // An admission is one publication's hold on its name.
 type admission struct {
 	kick func(error)
+	made bool          // here: see Make
 	done chan struct{} // closed when the name is free again
 	free func()        // frees the name; more than once is as good as once
 }
@@ -89,7 +90,12 @@ type admission struct {
 // Stats returns the counts as they are now.
 func (g *Gate) Stats() GateStats {
 	g.mu.Lock()
-	live := len(g.live)
+	live := 0
+	for _, a := range g.live {
+		if !a.made {
+			live++
+		}
+	}
 	g.mu.Unlock()
 	return GateStats{
 		Live:      live,
@@ -154,6 +160,23 @@ func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 	return &gateWriter{Writer: w, free: a.free, language: req.Language, label: req.Label, rendition: place.Name, track: req.Track != ""}, nil
 }
 
+// Make lets a publication through that is made here of another one, by what open opens: it needs no key. Whoever really publishes
+// comes before it: it gets ErrInUse where somebody does, and is kicked for somebody who comes later, whatever Takeover says. Then
+// WriteSample returns ErrKicked.
+func (g *Gate) Make(place Rendition, open func() (Writer, error)) (Writer, error) {
+	kicked := new(atomic.Bool)
+	_, a := g.take(place, &admission{kick: func(error) { kicked.Store(true) }, made: true})
+	if a == nil {
+		return nil, ErrInUse
+	}
+	w, err := open()
+	if err != nil {
+		a.free()
+		return nil, err
+	}
+	return &madeWriter{gateWriter{Writer: w, free: a.free}, kicked}, nil
+}
+
 // MaxRendition is the longest name of a rendition in bytes.
 const MaxRendition = 32
 
@@ -214,14 +237,14 @@ func (g *Gate) suffixed(req Request) Rendition {
 func (g *Gate) admit(ctx context.Context, place Rendition, req Request) (*admission, error) {
 	var timeout <-chan time.Time
 	for {
-		old, mine := g.take(place, req.Kick)
+		old, mine := g.take(place, &admission{kick: req.Kick})
 		if mine != nil {
 			if timeout != nil {
 				g.stats.takeovers.Add(1)
 			}
 			return mine, nil
 		}
-		if !g.Takeover {
+		if !g.Takeover && !old.made {
 			return nil, ErrInUse
 		}
 		if timeout == nil {
@@ -242,14 +265,14 @@ func (g *Gate) admit(ctx context.Context, place Rendition, req Request) (*admiss
 	}
 }
 
-// take makes the place the caller's own if it is free, and returns who has it otherwise.
-func (g *Gate) take(place Rendition, kick func(error)) (old, mine *admission) {
+// take gives the place to a if it is free, and returns who has it otherwise.
+func (g *Gate) take(place Rendition, a *admission) (old, mine *admission) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if old := g.live[place]; old != nil {
 		return old, nil
 	}
-	a := &admission{kick: kick, done: make(chan struct{})}
+	a.done = make(chan struct{})
 	a.free = sync.OnceFunc(func() {
 		g.mu.Lock()
 		delete(g.live, place)
@@ -300,6 +323,20 @@ func (w *gateWriter) SetTracks(tracks []media.Track) error {
 func (w *gateWriter) Close(reason error) error {
 	defer w.free()
 	return w.Writer.Close(reason)
+}
+
+// A madeWriter is that of a publication that is made here.
+type madeWriter struct {
+	gateWriter
+	kicked *atomic.Bool
+}
+
+// WriteSample implements Writer.
+func (w *madeWriter) WriteSample(track int, s *media.Sample) error {
+	if w.kicked.Load() {
+		return ErrKicked
+	}
+	return w.Writer.WriteSample(track, s)
 }
 
 // allowed says whether key opens name. It takes the same time for every key that does not, but for the key's length.

@@ -285,6 +285,60 @@ func TestTakeoverRace(t *testing.T) {
 	}
 }
 
+// What is made here needs no key and gives way to whoever really publishes, also where others are refused.
+func TestMake(t *testing.T) {
+	g := &Gate{Target: newSink, Keys: []string{"k"}, Suffix: regexp.MustCompile("_[0-9]+p")}
+	place := Rendition{"live/a", "720p"}
+	made := &sink{closed: make(chan error, 1)}
+	open := func() (Writer, error) { return made, nil }
+	w, err := g.Make(place, open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Make(place, open); !errors.Is(err, ErrInUse) {
+		t.Errorf("twice: %v", err)
+	}
+	if err := w.WriteSample(0, &media.Sample{}); err != nil {
+		t.Error(err)
+	}
+	if s := g.Stats(); s != (GateStats{}) {
+		t.Errorf("%+v", s)
+	}
+	if _, err := g.Publish(t.Context(), Request{Name: "live/a_720p"}); !errors.Is(err, ErrDenied) {
+		t.Errorf("without a key: %v", err)
+	}
+	go func() { // what makes it notices with the next sample
+		for {
+			if err := w.WriteSample(0, &media.Sample{}); err != nil {
+				w.Close(err)
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	real, err := g.Publish(t.Context(), Request{Name: "live/a_720p", Key: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-made.closed; err != ErrKicked {
+		t.Errorf("closed with %v", err)
+	}
+	if _, err := g.Make(place, open); !errors.Is(err, ErrInUse) {
+		t.Errorf("beside the real one: %v", err)
+	}
+	if _, err := g.Publish(t.Context(), Request{Name: "live/a_720p", Key: "k"}); !errors.Is(err, ErrInUse) {
+		t.Errorf("a second real one: %v", err)
+	}
+	real.Close(nil)
+	full := errors.New("full")
+	if _, err := g.Make(place, func() (Writer, error) { return nil, full }); err != full {
+		t.Error(err)
+	}
+	if _, err := g.Make(place, open); err != nil {
+		t.Errorf("after one that could not be opened: %v", err)
+	}
+}
+
 // The embedded Writer is what samples go to: no lock, no allocation.
 func BenchmarkGateWriteSample(b *testing.B) {
 	g := &Gate{Target: newSink}

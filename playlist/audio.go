@@ -46,7 +46,7 @@ func groupAudio(video, audio []*segmenter.Described) *audioGroups {
 		rung := d.Rendition.Rung
 		of := slices.IndexFunc(g.main.members, func(m *segmenter.Described) bool {
 			a, b := &m.Track, &d.Track
-			return rung != "" && a.Language == b.Language && a.Label == b.Label && (rungs[rung] || a.Channels == b.Channels)
+			return rung != "" && a.Language == b.Language && a.Label == b.Label && (rungs[rung] || d.Rendition.Lower || a.Channels == b.Channels)
 		})
 		if of < 0 {
 			g.main.members = append(g.main.members, d)

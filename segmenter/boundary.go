@@ -134,6 +134,11 @@ func (p *Publication) slot(t int64) int64 {
 func (p *Publication) report(disc bool) {
 	l := p.leader
 	p.advice = [2]string{}
+	if p.lower { // the advice is for whoever encodes the source
+		p.stream.report(p, disc)
+		p.tell()
+		return
+	}
 	target := p.run.Config.TargetDuration
 	if l.cut != nil && l.nanos(p.cadence) > int64(target+slackOverTarget) {
 		p.advice[0] = fmt.Sprintf("keyframes every %.3g s, but the segment target is %.3g s: set the encoder's keyframe interval to %.3g s",

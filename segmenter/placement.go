@@ -220,6 +220,7 @@ func (p *Publication) place(i int) {
 		l.scale = r.Window().Init().Track.Timescale
 	} else {
 		l.rend = p.run.newRendition(id, t.Kind, p.rung(id, t.Kind))
+		l.rend.Lower = p.lower && t.Kind == media.Audio
 	}
 	l.setTrack(*t)
 	p.of[i] = l

@@ -20,8 +20,10 @@ type Publication struct {
 
 	stream *Stream
 	since  time.Time
-	shares *string // the rung whose times these are by construction
-	run    *Run    // nil until the first key frame
+	shares *string  // the rung whose times these are by construction
+	lower  bool     // made of that rung
+	rungs  []string // that are made of this publication; protected by stream.mu
+	run    *Run     // nil until the first key frame
 
 	tracks []media.Track
 	lanes  []*lane // the leader first
@@ -103,6 +105,21 @@ const (
 // Share tells, before anything else is called, that the publication's times are by construction those of the stream's publication
 // of that rung: they are tracks of one connection, or the one has been made of the other.
 func (p *Publication) Share(rung string) { p.shares = &rung }
+
+// Derive tells, before anything else is called, that the publication has been made of the stream's publication of that rung, with
+// fewer bits: it shares its times, and its audio is a rendition of its own, though it is the same sound.
+func (p *Publication) Derive(rung string) {
+	p.Share(rung)
+	p.lower = true
+}
+
+// Expect tells which rungs are being made of this publication: a first playlist waits for them as for Config.Ladder.
+func (p *Publication) Expect(rungs []string) {
+	p.stream.mu.Lock()
+	defer p.stream.mu.Unlock()
+	p.rungs = rungs
+	p.stream.count()
+}
 
 // SetTracks tells what the publication carries.
 func (p *Publication) SetTracks(tracks []media.Track) error {

@@ -15,6 +15,9 @@ type Rendition struct {
 	Kind media.Kind
 	Rung string // of the publication that it is called after; "" is the source, or several
 	Run  *Run
+	// Lower says that it is audio that has been made of another rendition of the run: no choice beside the others, but the same
+	// with fewer bits.
+	Lower bool
 
 	window atomic.Pointer[Window]
 	stats  renditionStats

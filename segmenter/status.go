@@ -64,7 +64,7 @@ func (p *Publication) tell() {
 		in.State = Following
 	case len(p.keys) > 0:
 		in.State, in.By = Aligning, ""
-		if len(p.keys) > 3 {
+		if len(p.keys) > 3 && p.shares == nil {
 			in.Reason = fmt.Sprintf("its key frames, every %.3g s, do not come when those of the ladder do: let all encoders place key frames at the same times of the source",
 				time.Duration(p.interval.Load()).Seconds())
 		}

@@ -88,8 +88,8 @@ func (s *Stream) placed(*Publication) {
 	s.mu.Unlock()
 }
 
-// count counts the rungs that a first multivariant playlist should wait for: those that are published, that were, and that
-// the configuration names. s.mu is held.
+// count counts the rungs that a first multivariant playlist should wait for: those that are published, that were, that the
+// configuration names, and that are being made. s.mu is held.
 func (s *Stream) count() {
 	want := map[string]bool{}
 	for r := range s.rungs {
@@ -102,6 +102,9 @@ func (s *Stream) count() {
 	}
 	for _, p := range s.pubs {
 		want[p.Rung] = true
+		for _, r := range p.rungs {
+			want[r] = true
+		}
 	}
 	for _, p := range s.pubs {
 		if p.inStep.Load() || p.alone.Load() {

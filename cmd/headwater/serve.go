@@ -17,6 +17,7 @@ import (
 
 	"headwater/ingest"
 	"headwater/ingest/rtmp"
+	"headwater/ingest/transcode"
 	"headwater/segmenter"
 	"headwater/web"
 )
@@ -34,6 +35,9 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 		if _, err := demoKey(s); err != nil {
 			return err
 		}
+	}
+	if err := s.checkLadders(log); err != nil {
+		return err
 	}
 	ls, err := listen(s)
 	if err != nil {
@@ -97,6 +101,9 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 		log.Info("stopping; once more to stop at once")
 	}
 	<-publishers
+	if !o.ladders.wait() {
+		log.Warn("ffmpeg has not ended in time")
+	}
 	o.drain(servers)
 	log.Info("stopped")
 	if ctx.Err() != nil {
@@ -114,12 +121,13 @@ func serveHTTP(srv *http.Server, ln net.Listener, what string) error {
 
 // An origin is the parts of the program, connected.
 type origin struct {
-	origin *segmenter.Origin
-	gate   *ingest.Gate
-	rtmp   *rtmp.Server
-	web    *web.Server
-	log    *slog.Logger
-	target time.Duration // the configured target duration
+	origin  *segmenter.Origin
+	gate    *ingest.Gate
+	ladders ladders
+	rtmp    *rtmp.Server
+	web     *web.Server
+	log     *slog.Logger
+	target  time.Duration // the configured target duration
 
 	advised map[string][]string // by stream: the advice that has been logged
 }
@@ -142,6 +150,9 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 				p.Share(req.Source())
 			}
 			log.Info("publication began", "stream", name, "rendition", req.Rendition, "protocol", req.Protocol, "remote", req.Remote)
+			if l := o.ladders[s.stream(name)]; l != nil && req.Rendition == "" {
+				return l.Wrap(name, p), nil
+			}
 			return p, nil
 		},
 	}
@@ -152,6 +163,7 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 		stream, rung, _ := strings.Cut(as, ":")
 		o.gate.Renditions[published] = ingest.Rendition{Stream: stream, Name: rung}
 	}
+	o.ladders = newLadders(s, o.gate, o.origin, log)
 	o.rtmp = &rtmp.Server{
 		Publisher:        o.gate,
 		HandshakeTimeout: s.HandshakeTimeout,
@@ -180,6 +192,9 @@ func (o *origin) counters() []web.Counter {
 	}
 	g := func(f func(ingest.GateStats) int64) func() float64 {
 		return func() float64 { return float64(f(o.gate.Stats())) }
+	}
+	l := func(f func(transcode.Stats) float64) func() float64 {
+		return func() float64 { return f(o.ladders.stats()) }
 	}
 	kind := func(k string) map[string]string { return map[string]string{"kind": k} }
 	reason := func(k string) map[string]string { return map[string]string{"reason": k} }
@@ -220,6 +235,18 @@ func (o *origin) counters() []web.Counter {
 			Value: g(func(s ingest.GateStats) int64 { return s.InUse })},
 		{Name: "headwater_publications_refused_total", Help: refused, Labels: reason("failed"),
 			Value: g(func(s ingest.GateStats) int64 { return s.Failed })},
+		{Name: "headwater_ladder_children", Help: "ffmpeg processes that make ladders now.", Gauge: true,
+			Value: l(func(s transcode.Stats) float64 { return float64(s.Running) })},
+		{Name: "headwater_ladder_restarts_total", Help: "Starts of ffmpeg after a publication's first.",
+			Value: l(func(s transcode.Stats) float64 { return float64(s.Restarts) })},
+		{Name: "headwater_ladder_failures_total", Help: "ffmpeg processes that ended untold, or could not be started.",
+			Value: l(func(s transcode.Stats) float64 { return float64(s.Failures) })},
+		{Name: "headwater_ladder_cpu_seconds_total", Help: "User and system time of the ffmpeg processes.",
+			Value: l(func(s transcode.Stats) float64 { return s.CPU.Seconds() })},
+		{Name: "headwater_ladder_lag_seconds", Help: "By how much the slowest rung is behind its source.", Gauge: true,
+			Value: l(func(s transcode.Stats) float64 { return s.Lag.Seconds() })},
+		{Name: "headwater_ladder_dropped_frames_total", Help: "Frames that ffmpeg was too slow to be given.",
+			Value: l(func(s transcode.Stats) float64 { return float64(s.DroppedFrames) })},
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"headwater/ingest"
+	"headwater/ingest/transcode"
 	"headwater/segmenter"
 )
 
@@ -32,6 +33,7 @@ type Settings struct {
 	Takeover          string            `name:"takeover" default:"refuse" enum:"refuse,takeover" group:"publish" help:"A second publisher on a live name is refused, or takes over (refuse, takeover)."`
 	RenditionSuffix   string            `name:"rendition-suffix" default:"_[0-9]+p[0-9]*" placeholder:"REGEXP" group:"publish" help:"What at the end of a published name says that it is one rendition of a stream: live/cam_720p is rendition 720p of live/cam. Empty: nothing does; ?rendition=720p always works."`
 	Renditions        map[string]string `name:"renditions" mapsep:"," placeholder:"APP/PUBLISHED=APP/NAME:RENDITION,..." group:"publish" help:"Published names that are renditions of a stream, one by one: live/hd=live/cam:1080p."`
+	FFmpeg            string            `name:"ffmpeg" default:"ffmpeg" placeholder:"PROGRAM" group:"publish" help:"What makes the renditions of ladder: ffmpeg 5.1 or later with libx264, a name or a path."`
 	HandshakeTimeout  time.Duration     `name:"handshake-timeout" default:"5s" group:"publish" help:"For an encoder's RTMP handshake."`
 	IdleTimeout       time.Duration     `name:"idle-timeout" default:"10s" group:"publish" help:"A publisher that sends nothing for so long is disconnected."`
 	WriteTimeout      time.Duration     `name:"write-timeout" default:"5s" group:"publish" help:"For one RTMP reply to be taken by the encoder."`
@@ -58,6 +60,7 @@ type StreamSettings struct {
 	WindowMin      time.Duration `name:"window-min" default:"0" help:"Time in a playlist, at least; 0 is six target durations."`
 	LongGOP        string        `name:"long-gop" default:"stretch" enum:"stretch,cut,refuse" help:"When keyframes are further apart than the target: stretch the segments of that run (up to 10s), cut them without a keyframe, or refuse the publication (stretch, cut, refuse)."`
 	Expect         []string      `name:"expect-renditions" sep:"," placeholder:"RENDITION,..." help:"Renditions of which a stream's first playlist lists all: it waits for them, three target durations at most."`
+	Ladder         []string      `name:"ladder" sep:"," placeholder:"RUNG,..." help:"Lower renditions that ffmpeg makes of each push (1080p, 720p, 480p, 360p, audio), as far as they are lower. None: the origin encodes nothing."`
 	LossGrace      time.Duration `name:"loss-grace" default:"90s" help:"How long a stream waits for a publisher that was lost before it ends."`
 	UnpublishGrace time.Duration `name:"unpublish-grace" default:"10s" help:"The same after a publisher has said goodbye."`
 }
@@ -213,6 +216,14 @@ func (s *StreamSettings) check() error {
 	case s.UnpublishGrace <= 0 || s.UnpublishGrace > maxGrace:
 		return bad("unpublish-grace", "%v is not between 0, exclusive, and %v", s.UnpublishGrace, maxGrace)
 	}
+	for i, r := range s.Ladder {
+		if _, ok := transcode.Preset(r); !ok {
+			return bad("ladder", "%q is no rung that can be made; the nearest is %q", r, nearest(r, transcode.PresetNames()))
+		}
+		if slices.Contains(s.Ladder[:i], r) {
+			return bad("ladder", "%s is there twice", r)
+		}
+	}
 	return nil
 }
 
@@ -227,15 +238,28 @@ func (s *StreamSettings) longestTarget() time.Duration {
 	return s.TargetDuration
 }
 
-// segmenterConfig says how the stream of that name, "<app>/<name>", is cut: the first pattern that matches decides.
-func (s *Settings) segmenterConfig(name string) segmenter.Config {
-	c := &s.StreamSettings
+// stream returns the settings of the stream of that name, "<app>/<name>": the first pattern that matches decides.
+func (s *Settings) stream(name string) *StreamSettings {
 	for i := range s.Streams {
 		if ok, _ := path.Match(s.Streams[i].Pattern, name); ok {
-			c = &s.Streams[i].Settings
-			break
+			return &s.Streams[i].Settings
 		}
 	}
+	return &s.StreamSettings
+}
+
+// everyStream returns all that stream may return.
+func (s *Settings) everyStream() []*StreamSettings {
+	all := []*StreamSettings{&s.StreamSettings}
+	for i := range s.Streams {
+		all = append(all, &s.Streams[i].Settings)
+	}
+	return all
+}
+
+// segmenterConfig says how the stream of that name is cut.
+func (s *Settings) segmenterConfig(name string) segmenter.Config {
+	c := s.stream(name)
 	return segmenter.Config{
 		TargetDuration: c.TargetDuration,
 		PartTarget:     c.PartTarget,
