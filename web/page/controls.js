@@ -22,7 +22,10 @@ export class Controls {
       video.volume = Number(event.target.value);
       video.muted = video.volume === 0;
     });
-    on('live', 'click', () => (video.paused ? playback.play() : playback.toLive()));
+    on('live', 'click', () => {
+      playback.toLive();
+      if (video.paused) playback.play();
+    });
     on('full', 'click', () => this.#toggleFull());
     on('quality', 'change', (event) => { if (playback.hls) playback.hls.nextLevel = Number(event.target.value); });
     if (document.pictureInPictureEnabled) {

@@ -27,6 +27,29 @@ export function span(ms) {
   return `${Math.floor(s / 86400)} d ${Math.floor((s % 86400) / 3600)} h`;
 }
 
+/** How far behind live, briefly: "−12 s", "−1:02", "−2:01:02", "Live". */
+export function behindText(s) {
+  if (!Number.isFinite(s)) return '';
+  const whole = Math.max(0, Math.round(s));
+  if (whole === 0) return 'Live';
+  if (whole < 60) return `\u2212${whole}${nbsp}s`;
+  const two = (n) => String(n).padStart(2, '0');
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor((whole % 3600) / 60)];
+  return `\u2212${hours > 0 ? `${hours}:${two(minutes)}` : minutes}:${two(whole % 60)}`;
+}
+
+/** The same to be read out: "1 minute 2 seconds behind live". */
+export function spokenBehind(s) {
+  const whole = Math.max(0, Math.round(s));
+  const parts = [[Math.floor(whole / 3600), 'hour'], [Math.floor((whole % 3600) / 60), 'minute'], [whole % 60, 'second']].filter(([n]) => n > 0);
+  return parts.length === 0 ? 'Live' : `${parts.map(([n, unit]) => `${n} ${unit}${n === 1 ? '' : 's'}`).join(' ')} behind live`;
+}
+
+/** The time of day of a moment, as the viewer's language and place have it: "14:03:22", "2:03:22 PM"; empty for none. */
+export function clockTime(ms) {
+  return Number.isFinite(ms) ? new Date(ms).toLocaleTimeString(undefined, { hour: 'numeric', minute: '2-digit', second: '2-digit' }) : '';
+}
+
 /** A time from the API, as RFC 3339 text or Unix seconds, in milliseconds; NaN when there is none. */
 export function moment(t) {
   if (typeof t === 'number' && t > 0) return t < 1e12 ? t * 1000 : t;

@@ -24,10 +24,8 @@ export function showFigures(f, playback) {
   put('s-bandwidth', playback.hls ? bitRate(f.bandwidth) : none);
   put('s-dropped', Number.isFinite(f.dropped) && f.rendition ? (f.total > 0 ? `${f.dropped} of ${f.total}` : String(f.dropped)) : none);
 
-  const near = f.latency - (f.target > 0 ? f.target : 2) < 2;
-  const live = playback.state === 'playing' && near;
+  const live = playback.atLive;
   $('live').toggleAttribute('data-live', live);
-  put('live-text', playback.state === 'playing' && !near ? `${seconds(f.latency)} s behind` : 'Live');
   $('live').setAttribute('aria-label', live ? 'Playing live' : 'Go to live');
 }
 

@@ -2,6 +2,7 @@
 
 import { fetchRun, fetchStream } from './api.js';
 import { hlsConfig } from './hls.js';
+import { windowOf } from './timeline.js';
 
 const tickEvery = 1000; // milliseconds
 const pollWaiting = 2000;
@@ -9,10 +10,12 @@ const pollComing = 500; // the encoder is there, its first segment is not
 const pollPlaying = 5000;
 const stuckAfter = 10_000; // without progress before playback is begun again; doubles with each attempt
 const stuckMost = 60_000;
+const startMargin = 2; // seconds of the window's beginning that nobody is led to
 const jumpBeyond = 3; // seconds behind the target, for that many ticks, before live is jumped to
 const jumpAfter = 3;
 const settling = 5; // ticks at the beginning in which a jump disturbs nobody yet
 const jumpSettling = 0.7;
+const nearLive = 2; // seconds behind where playback should be, at most, that still count as live
 const fatalKept = 20;
 
 /**
@@ -28,6 +31,7 @@ export class Playback extends EventTarget {
   native = false;
   fatal = []; // the fatal errors so far, latest last
   wanted = true; // the viewer wants it to play
+  following = true; // the live edge; not when the viewer has gone back to a moment of their own
 
   #Hls;
   #video;
@@ -71,7 +75,8 @@ export class Playback extends EventTarget {
   play() {
     this.wanted = true;
     if (!this.#active) return;
-    this.toLive();
+    if (this.following) this.toLive();
+    else this.seek(this.#video.currentTime); // which may have left the window meanwhile
     this.#start();
   }
 
@@ -80,8 +85,33 @@ export class Playback extends EventTarget {
     this.#video.pause();
   }
 
+  /** To a moment of the live window, in media time; to follow live again if that is nearly there. */
+  seek(time) {
+    const window = windowOf(this, this.#video);
+    if (!window) return;
+    const { liveAt } = this;
+    if (time > (liveAt ?? window.end) - nearLive) {
+      this.toLive();
+      return;
+    }
+    this.#follow(false);
+    // The beginning of the window moves on while what is there is fetched.
+    const earliest = window.start + Math.min(startMargin, (window.end - window.start) / 4);
+    const at = Math.max(time, earliest);
+    if (Math.abs(at - this.#video.currentTime) > 0.05) this.#video.currentTime = at;
+  }
+
+  #follow(following) {
+    this.following = following;
+    if (!this.hls) return;
+    // hls.js would hurry to live from anywhere near it.
+    this.hls.config.maxLiveSyncPlaybackRate = following ? hlsConfig.maxLiveSyncPlaybackRate : 1;
+    if (!following) this.#video.playbackRate = 1;
+  }
+
   /** To the live edge, or rather as near as is safe. */
   toLive() {
+    this.#follow(true);
     const at = this.liveAt;
     if (at !== null && at - this.#video.currentTime > 0.5) this.#video.currentTime = at;
   }
@@ -91,6 +121,14 @@ export class Playback extends EventTarget {
     if (this.hls) return this.hls.liveSyncPosition ?? null;
     const { seekable } = this.#video;
     return this.native && seekable.length > 0 ? seekable.end(seekable.length - 1) : null;
+  }
+
+  /** Whether what is seen is live. */
+  get atLive() {
+    if (this.state !== 'playing') return false;
+    const { hls, liveAt } = this;
+    if (!hls) return liveAt !== null && liveAt - this.#video.currentTime < 2 * nearLive;
+    return hls.latency > 0 && hls.latency - (hls.targetLatency > 0 ? hls.targetLatency : nearLive) < nearLive;
   }
 
   get #active() {
@@ -136,6 +174,7 @@ export class Playback extends EventTarget {
     this.#ended = false;
     this.#behind = 0;
     this.#settling = settling;
+    this.following = true;
     this.#touch();
     this.#set('starting');
     if (this.#Hls) this.#attach(new this.#Hls(hlsConfig));
@@ -261,7 +300,9 @@ export class Playback extends EventTarget {
 
   /** hls.js makes up for a little delay by playing faster; after a long one (a slow start, a sleeping laptop) this jumps. */
   #keepUp() {
-    if (this.state !== 'playing' || !this.hls || this.#video.seeking || !(this.hls.targetLatency > 0)) {
+    // hls.js itself goes to live when playback has fallen out of the window.
+    if (!this.following && this.liveAt !== null && this.#video.currentTime > this.liveAt - 0.5) this.#follow(true);
+    if (!this.following || this.state !== 'playing' || !this.hls || this.#video.seeking || !(this.hls.targetLatency > 0)) {
       this.#behind = 0;
       return;
     }

@@ -10,6 +10,7 @@ import { loadHls } from './hls.js';
 import { showLadder } from './ladder.js';
 import { showFigures, showSince, showSource, showState } from './panel.js';
 import { Playback } from './playback.js';
+import { Scrubber } from './scrubber.js';
 
 const figuresEvery = 500; // milliseconds
 
@@ -36,6 +37,7 @@ showState({ state: 'loading', stream: null }, name);
 
 const playback = new Playback(video, name, source, await loadHls());
 new Controls(video, playback);
+new Scrubber(video, playback, source);
 const graph = new Graph($('graph'));
 
 playback.addEventListener('change', () => showState(playback, name));
