@@ -34,6 +34,7 @@ func (*latencyCmd) Help() string {
   fetched    a new request for it, sent when this program had read the list, was answered whole.
 Here means received by the system: packets carry the time of that, so that what this program needs to wake up and read on
 the same cores is not counted (on Linux; elsewhere it is). Fetched includes it, twice.
+Echo is the same of a process that only answers, asked in between: what this machine needs at least.
 Also the time from the first frame to the first media playlist, asked for from the start.
 
   headload latency --duration 60s --max-p99 3ms --max-first 2200ms`
@@ -49,6 +50,7 @@ type latencyReport struct {
 	Hinted            *durations     `json:"hinted"`
 	Fetchable         *durations     `json:"fetchable"`
 	Fetched           *durations     `json:"fetched"`
+	Echo              *durations     `json:"echo"`
 	Late              *durations     `json:"late_writes"`
 	Errors            map[string]int `json:"errors,omitempty"`
 	Violations        map[string]int `json:"violations,omitempty"`
@@ -122,7 +124,17 @@ func (c *latencyCmd) measure(ctx context.Context) (*latencyReport, error) {
 	m.rend = rendition{f: &fetcher{client: client, timeout: 30 * time.Second, stats: stats}, lowLatency: true, now: time.Now}
 	measuring, done := context.WithTimeout(run, c.Duration)
 	defer done()
+	e, err := startEcho(run)
+	if err != nil {
+		return nil, err
+	}
+	echoed := make(chan error, 1)
+	go func() { echoed <- e.measure(measuring) }()
 	err = m.run(measuring, u)
+	done()
+	if e := <-echoed; err == nil {
+		err = e
+	}
 	stop()
 	if e := <-ended; err == nil {
 		err = e
@@ -131,7 +143,7 @@ func (c *latencyCmd) measure(ctx context.Context) (*latencyReport, error) {
 		return nil, err
 	}
 	pl.wg.Wait()
-	m.r.Late = pl.late()
+	m.r.Late, m.r.Echo = pl.late(), &e.took
 	m.r.Errors, m.r.Violations, m.r.Examples = stats.errors, stats.violations, stats.examples
 	return m.r, nil
 }
@@ -284,6 +296,7 @@ func (r *latencyReport) String() string {
 	fmt.Fprintf(&b, "hinted            %v\n", r.Hinted)
 	fmt.Fprintf(&b, "fetchable         %v\n", r.Fetchable)
 	fmt.Fprintf(&b, "fetched           %v\n", r.Fetched)
+	fmt.Fprintf(&b, "echo              %v, of a process that does nothing else\n", r.Echo)
 	fmt.Fprintf(&b, "late writes       %v\n", r.Late)
 	writeCounts(&b, "error", r.Errors)
 	writeCounts(&b, "violation", r.Violations)

@@ -24,6 +24,7 @@ type cli struct {
 	Play    playCmd    `cmd:"" help:"Play many streams as low-latency HLS players do, and check what comes."`
 	Latency latencyCmd `cmd:"" help:"Push one stream and measure how soon its parts can be fetched."`
 	Bench   benchCmd   `cmd:"" help:"Compare headwater with nginx-rtmp on this machine."`
+	Echo    echoCmd    `cmd:"" hidden:""`
 }
 
 func main() {

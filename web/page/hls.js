@@ -20,9 +20,12 @@ export function loadHls() {
   });
 }
 
-/** Low latency. What has been played is left to the browser to drop: flushing it made hls.js repeat a part now and then. */
+/** ?latency=ordinary plays some six seconds behind, with a buffer that outlasts a change of the network. */
+const ordinary = new URLSearchParams(globalThis.location?.search).get('latency') === 'ordinary';
+
+/** What has been played is left to the browser to drop: flushing it made hls.js repeat a part now and then. */
 export const hlsConfig = {
-  lowLatencyMode: true,
+  lowLatencyMode: !ordinary,
   liveDurationInfinity: true,
   maxLiveSyncPlaybackRate: 1.1, // drift is caught up with unheard; larger distances are jumped, see Playback
   liveSyncOnStallIncrease: 0.5,
