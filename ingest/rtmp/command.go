@@ -173,16 +173,9 @@ func (c *conn) publish(q *request) error {
 	if !ok {
 		return c.refuse(q.stream, fmt.Errorf("%w: publish without a name", ingest.ErrBadName))
 	}
-	name, key, rendition := publication(c.app, c.tcURL, given)
-	c.name = name
-	req := ingest.Request{
-		Protocol:  "rtmp",
-		Name:      name,
-		Rendition: rendition,
-		Key:       key,
-		Remote:    remote(c.nc),
-		Kick:      c.kick,
-	}
+	req := publication(c.app, c.tcURL, given)
+	req.Remote, req.Kick = remote(c.nc), c.kick
+	c.name = req.Name
 	w, err := c.srv.Publisher.Publish(c.ctx, req)
 	if err != nil {
 		return c.refuse(q.stream, err)

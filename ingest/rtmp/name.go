@@ -4,19 +4,23 @@ import (
 	"cmp"
 	"net/url"
 	"strings"
+
+	"headwater/ingest"
 )
 
-// The query parameters that carry the publish key, and which rendition of the stream is published.
+// The query parameters that carry the publish key, which rendition of the stream is published, and what its audio is.
 const (
 	keyParameter       = "key"
 	renditionParameter = "rendition"
+	languageParameter  = "language"
+	labelParameter     = "label"
 )
 
-// publication returns the name "<app>/<name>", the key and the rendition of a publication. Encoders are configured by one address or by
-// address and "stream key", and what follows a question mark in either may end up in the publish name, in app or in
-// tcUrl only: key and rendition are looked for in this order, the closest to the stream first. Empty ones count as none.
-// When app is empty the path of tcUrl stands in for it.
-func publication(app, tcURL, publish string) (name, key, rendition string) {
+// publication returns what a publication asks for: the name "<app>/<name>", and key, rendition, language and label. Encoders are
+// configured by one address or by address and "stream key", and what follows a question mark in either may end up in the
+// publish name, in app or in tcUrl only: parameters are looked for in this order, the closest to the stream first. Empty ones
+// count as none. When app is empty the path of tcUrl stands in for it.
+func publication(app, tcURL, publish string) ingest.Request {
 	publish, pubQuery, _ := strings.Cut(publish, "?")
 	app, appQuery, _ := strings.Cut(app, "?")
 	tcURL, tcQuery, _ := strings.Cut(tcURL, "?")
@@ -29,6 +33,7 @@ func publication(app, tcURL, publish string) (name, key, rendition string) {
 		}
 	}
 	publish = strings.Trim(publish, "/")
+	var name string
 	switch {
 	case app == "":
 		name = publish
@@ -40,7 +45,10 @@ func publication(app, tcURL, publish string) (name, key, rendition string) {
 	parameter := func(name string) string {
 		return cmp.Or(queryValue(pubQuery, name), queryValue(appQuery, name), queryValue(tcQuery, name))
 	}
-	return name, parameter(keyParameter), parameter(renditionParameter)
+	return ingest.Request{
+		Protocol: "rtmp", Name: name, Key: parameter(keyParameter), Rendition: parameter(renditionParameter),
+		Language: parameter(languageParameter), Label: parameter(labelParameter),
+	}
 }
 
 // queryValue returns a parameter of a query. A plus sign stays one: encoders send what was typed.

@@ -24,10 +24,13 @@ func TestPublication(t *testing.T) {
 		{"live", "rtmp://h/live", "../x", "live/../x", ""}, // for the Publisher to refuse
 		{"live", "rtmp://h/live", "%2e%2e", "live/%2e%2e", ""},
 	} {
-		name, key, _ := publication(c.app, c.tcURL, c.publish)
-		if name != c.name || key != c.key {
-			t.Errorf("%q %q %q: %q %q, want %q %q", c.app, c.tcURL, c.publish, name, key, c.name, c.key)
+		if got := publication(c.app, c.tcURL, c.publish); got.Name != c.name || got.Key != c.key {
+			t.Errorf("%q %q %q: %q %q, want %q %q", c.app, c.tcURL, c.publish, got.Name, got.Key, c.name, c.key)
 		}
+	}
+	got := publication("live?language=en", "rtmp://h/live?label=x", "cam?rendition=de&language=de&label=Deutsch%20(Stadion)")
+	if got.Name != "live/cam" || got.Rendition != "de" || got.Language != "de" || got.Label != "Deutsch (Stadion)" || got.Protocol != "rtmp" {
+		t.Errorf("%+v", got)
 	}
 }
 

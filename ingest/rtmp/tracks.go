@@ -29,6 +29,7 @@ func (c *conn) demux(w ingest.Writer, req ingest.Request) Demuxer {
 func (c *conn) publishTrack(track int, first ingest.Request) (ingest.Writer, error) {
 	poll.InLine(c.nc, false) // a takeover waits
 	first.Track = "track" + strconv.Itoa(track)
+	first.Language, first.Label = "", "" // they are the first track's
 	w, err := c.srv.Publisher.Publish(c.ctx, first)
 	// The time that this took is not the peer's.
 	c.deadline("message", c.srv.idleTimeout())
