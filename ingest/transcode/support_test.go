@@ -149,7 +149,7 @@ func clip(t testing.TB, args string) []step {
 			case tagVideo:
 				err = d.Video(ts, 0, b[11:11+n])
 			case tagData:
-				err = d.Data(0, b[11 : 11+n])
+				err = d.Data(0, b[11:11+n])
 			}
 			b = b[15+n:]
 		}
