@@ -56,7 +56,8 @@ func (d *durations) String() string {
 	if d.n == 0 {
 		return "none"
 	}
-	return fmt.Sprintf("p50 %.2f ms, p99 %.2f ms, max %.2f ms", milliseconds(d.quantile(0.5)), milliseconds(d.quantile(0.99)), milliseconds(d.longest))
+	return fmt.Sprintf("p50 %.2f ms, p95 %.2f ms, p99 %.2f ms, max %.2f ms", milliseconds(d.quantile(0.5)), milliseconds(d.quantile(0.95)),
+		milliseconds(d.quantile(0.99)), milliseconds(d.longest))
 }
 
 // MarshalJSON gives the same in milliseconds.

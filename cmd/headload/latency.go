@@ -11,6 +11,7 @@ import (
 	"sort"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -33,7 +34,8 @@ func (*latencyCmd) Help() string {
   fetchable  both were: it is listed, and whoever asks for it has it,
   fetched    a new request for it, sent when this program had read the list, was answered whole.
 Here means received by the system: packets carry the time of that, so that what this program needs to wake up and read on
-the same cores is not counted (on Linux; elsewhere it is). Fetched includes it, twice.
+the same cores is not counted (on Linux; elsewhere it is). Its receive buffers hold a whole part, as a player's do that has
+played for a while: else the server would have to wait for it. Fetched includes it, twice.
 Echo is the same of a process that only answers, asked in between: what this machine needs at least.
 Also the time from the first frame to the first media playlist, asked for from the start.
 
@@ -110,9 +112,18 @@ func (c *latencyCmd) measure(ctx context.Context) (*latencyReport, error) {
 		end: func(_ *paced, err error) { ended <- err }}
 
 	client := newClient(g, 1)
-	dial := client.Transport.(*http.Transport).DialContext
+	d := g.dialer()
+	allowed := d.Control
+	d.Control = func(network, address string, c syscall.RawConn) error {
+		if allowed != nil {
+			if err := allowed(network, address, c); err != nil {
+				return err
+			}
+		}
+		return roomy(c)
+	}
 	client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := dial(ctx, network, addr)
+		c, err := d.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}

@@ -11,6 +11,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// partRoom holds a large part.
+const partRoom = 2 << 20
+
+// roomy lets a socket receive a whole part before anybody reads, as far as the system allows. It is called before the socket
+// connects, which is when the window's scale is settled.
+func roomy(c syscall.RawConn) error {
+	var err error
+	if e := c.Control(func(fd uintptr) {
+		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, partRoom); err != nil { // for the administrator
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, partRoom)
+		}
+	}); e != nil {
+		return e
+	}
+	return err
+}
+
 // A stampedConn knows when the system received what was read from it last, however late this program came to read it.
 type stampedConn struct {
 	*net.TCPConn
