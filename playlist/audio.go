@@ -22,8 +22,8 @@ type group struct {
 }
 
 // audioGroups are those of a presentation. Of what its audio renditions have the same of, language, label and channels, the first
-// is in the first group. Another encoding that comes with a video rendition of its own is in a group for that; one that comes
-// alone is there for those who take the sound alone.
+// is in the first group. Another encoding that comes with a video rendition of its own is in a group for that; those that come
+// alone are there for those who take the sound alone, one of each track to a group.
 type audioGroups struct {
 	main  group
 	video map[string]group // by the rung of the video rendition that it is for, if that is not main
@@ -60,16 +60,15 @@ func groupAudio(video, audio []*segmenter.Described) *audioGroups {
 	}
 	for _, e := range extras {
 		rung := e.d.Rendition.Rung
-		own, ok := g.video[rung]
-		if !ok {
-			own = group{e.d.Rendition.ID, slices.Clone(g.main.members), g.main.names}
-		}
-		own.members[e.of] = e.d
+		own := group{e.d.Rendition.ID, slices.Clone(g.main.members), g.main.names}
 		if rungs[rung] {
 			g.video[rung] = own
+		} else if i := slices.IndexFunc(g.alone, func(a group) bool { return a.members[e.of] == g.main.members[e.of] }); i >= 0 {
+			own = g.alone[i]
 		} else {
 			g.alone = append(g.alone, own)
 		}
+		own.members[e.of] = e.d // the groups share them
 	}
 	return g
 }
@@ -82,15 +81,26 @@ func (g *audioGroups) of(d *segmenter.Described) group {
 	return g.main
 }
 
-// sound returns the cheapest group, for the sound alone: by its first member, which plays unless somebody chooses.
-func (g *audioGroups) sound() group {
-	all := append([]group{g.main}, g.alone...)
+// sounds returns the groups for the sound alone. Without video that is all of them; else what has been encoded for it, or, if any
+// is wanted, the cheapest: by its first member, which plays unless somebody chooses. What no video plays is there too.
+func (g *audioGroups) sounds(video []*segmenter.Described, any bool) []group {
+	if len(g.main.members) == 0 {
+		return nil
+	}
+	out := g.alone
+	if !slices.ContainsFunc(video, func(d *segmenter.Described) bool { return g.of(d).id == g.main.id }) {
+		out = append([]group{g.main}, out...)
+	}
+	if len(out) > 0 || !any {
+		return out
+	}
+	all := []group{g.main}
 	for _, own := range g.video {
 		all = append(all, own)
 	}
-	return slices.MinFunc(all, func(a, b group) int {
+	return []group{slices.MinFunc(all, func(a, b group) int {
 		return cmp.Or(cmp.Compare(a.rate(), b.rate()), cmp.Compare(a.id, b.id))
-	})
+	})}
 }
 
 func (g group) rate() int {

@@ -63,7 +63,7 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 			params.Audio, params.Alternatives = g.id, groups[g.id]
 		}
 		m.Append(uri(p, v.main), nil, params)
-		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.main.Rendition.ID))})
+		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.id))})
 	}
 	for _, v := range all {
 		if d := v.main; d.Rendition.Kind == media.Video {
@@ -114,19 +114,23 @@ func split(p *segmenter.Presentation) (video, audio []*segmenter.Described) {
 // A variant is a Variant Stream: the rendition that its URI names, and what may play along with it.
 type variant struct {
 	main          *segmenter.Described
+	id            string
 	group         group
 	peak, average int // bits a second, of the worst combination
 	codecs        []string
 }
 
-// variants returns the start variant and then the others, ascending: one for each video rendition, and one for the sound alone
-// if it is asked for or somebody has encoded some for that.
+// variants returns the start variant and then the others, ascending: one for each video rendition, and those of the sound alone,
+// at least one if it is asked for.
 func variants(video, audio []*segmenter.Described, sound bool) []variant {
 	groups := groupAudio(video, audio)
 	var out []variant
-	if len(audio) > 0 && (sound || len(groups.alone) > 0) {
-		g := groups.sound()
-		out = append(out, newVariant(g.members[0], g))
+	for _, g := range groups.sounds(video, sound) {
+		v := newVariant(g.members[0], g)
+		if g.id != audioGroup {
+			v.id = g.id // its first member may be that of another variant
+		}
+		out = append(out, v)
 	}
 	for _, d := range video {
 		out = append(out, newVariant(d, groups.of(d)))
@@ -149,7 +153,7 @@ func variants(video, audio []*segmenter.Described, sound bool) []variant {
 }
 
 func newVariant(d *segmenter.Described, g group) variant {
-	v := variant{main: d, group: g}
+	v := variant{main: d, id: d.Rendition.ID, group: g}
 	if d.Rendition.Kind == media.Video {
 		v.peak, v.average = rates(d, unknownVideoRate)
 		v.codecs = append(v.codecs, d.Track.Codec.String)

@@ -134,6 +134,17 @@ var multivariantCases = []struct {
 		},
 	},
 	{
+		// Without video every encoding of the sound is a variant, with all languages.
+		name: "multivariant-radio", p: func() *segmenter.Presentation {
+			return present(segmenter.Config{}, audio("audio", "en", "", 2), audio("audio_de", "de", "", 2).rung("de"),
+				audio("audio_low", "en", "", 2).rung("low").rates(50_000, 48_000), audio("audio_lower", "en", "", 2).rung("lower").rates(25_000, 24_000),
+				audio("audio_de-low", "de", "", 2).rung("de-low").rates(50_000, 48_000))
+		},
+		has: []string{`GROUP-ID="audio",NAME="en",DEFAULT=YES,AUTOSELECT=YES,LANGUAGE="en",URI="m1abc/audio/index.m3u8"`, `STABLE-VARIANT-ID="audio"`,
+			`GROUP-ID="audio_low",NAME="en"`, `GROUP-ID="audio_low",NAME="de",DEFAULT=NO,AUTOSELECT=YES,LANGUAGE="de",URI="m1abc/audio_de-low/index.m3u8"`,
+			"BANDWIDTH=50000,AVERAGE-BANDWIDTH=48000,", `STABLE-VARIANT-ID="audio_low"`, `STABLE-VARIANT-ID="audio_lower"`},
+	},
+	{
 		name: "multivariant-hdr", p: func() *segmenter.Presentation {
 			return present(segmenter.Config{}, video("sdr", 1920, 1080, 5_000_000, 4_000_000, 50),
 				video("pq", 1920, 1080, 5_000_000, 4_000_000, 50).with(func(t *media.Track) { t.Color.Transfer = 16 }),

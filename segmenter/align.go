@@ -68,7 +68,7 @@ func align(own, lead []keyTime, first, doubted bool, shared []int64, half int64)
 			return off, SharedBase, true
 		}
 	}
-	if offset, ok := alignClocks(own, lead, doubted, half); ok {
+	if offset, ok := alignClocks(own, lead, first, doubted, half); ok {
 		return offset, Embedded, true
 	}
 	agreeing, least := 0, int64(0)
@@ -94,8 +94,9 @@ func align(own, lead []keyTime, first, doubted bool, shared []int64, half int64)
 }
 
 // alignClocks returns what has to be added to a publication's times so that key frames are together that carry the same time
-// of day. It takes one, but not against as many that have a time of day and are elsewhere.
-func alignClocks(own, lead []keyTime, doubted bool, half int64) (offset int64, ok bool) {
+// of day. It takes one, but not against as many that have a time of day and are elsewhere; and not the beginnings of both, where
+// clocks agree that count from where the encoder was begun.
+func alignClocks(own, lead []keyTime, first, doubted bool, half int64) (offset int64, ok bool) {
 	for i := len(own) - 1; i >= 0; i-- {
 		for _, l := range lead {
 			k := own[i]
@@ -103,6 +104,9 @@ func alignClocks(own, lead []keyTime, doubted bool, half int64) (offset int64, o
 				continue
 			}
 			off, n, of := l.time-k.time, 0, 0
+			if first && len(lead) < maxKeys && near(own[0].time+off, lead[0].time, half) {
+				continue
+			}
 			for _, q := range own {
 				for _, m := range lead {
 					together, same := near(q.time+off, m.time, half), sameClock(q.clock, m.clock, half)

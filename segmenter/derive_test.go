@@ -122,3 +122,75 @@ func (f *feed) to(at float64) {
 		f.run(1 / f.fps)
 	}
 }
+
+// When the source's times jump, what is made of it jumps with it, a little later; both go on, together.
+func TestDeriveJumps(t *testing.T) {
+	for name, jump := range map[string]int64{"forward": 100_000, "back": -9_000} {
+		t.Run(name, func(t *testing.T) {
+			const step, late, gop = 0.1, 0.3, 60
+			o := origin(Config{PartTarget: DefaultPartTarget, WindowSegments: 100})
+			src := newFeed(t, o, "live/a", 30, gop).tracks()
+			src.base = 20_000
+			var made []*feed
+			for at := step; at < 40; at += step {
+				if src.base == 20_000 && at > 11 {
+					src.base += jump
+				}
+				src.to(at)
+				if made == nil && at > 2+late {
+					for _, rung := range []string{"360p", "audio"} {
+						f := &feed{t: t, pub: derived(t, o, rung), fps: 30, gop: gop, wall: src.wall + late*media.Second, audio: -1, payload: make([]byte, 4000), speed: 1}
+						f.frames, f.base = gop, src.base+int64(src.depth)*1000/30
+						if rung == "audio" {
+							f.video, f.audio, f.base, f.audios = -1, 0, src.base, 2*48000/1024
+						}
+						made = append(made, f.tracks())
+					}
+				}
+				for _, f := range made {
+					if f.base < 20_100 && f.base > 19_900 && at-late > 11 {
+						f.base += jump
+					}
+					f.to(at - late)
+				}
+			}
+			for _, f := range made {
+				a, b := f.pub.shift.Load(), src.pub.shift.Load()
+				if a, b := media.Rescale(a.ticks, a.scale, 90000), media.Rescale(b.ticks, b.scale, 90000); !f.pub.based || a != b {
+					t.Errorf("%s is moved by %d ticks, the source by %d", f.pub.Rung, a, b)
+				}
+			}
+			st, _ := o.Stream("live/a")
+			for _, r := range st.Run().Renditions() {
+				for _, s := range r.Window().Segments {
+					if s.Gap {
+						t.Errorf("%s: segment %d is a gap", r.ID, s.MSN)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A source whose clock is not the leader's is moved along with the leader's key frames, and its other tracks with it.
+func TestShareFollows(t *testing.T) {
+	o := origin(Config{PartTarget: DefaultPartTarget, WindowSegments: 100})
+	slow := func(perSecond float64) func(n int) int64 {
+		return func(n int) int64 { return int64(float64(n) / perSecond) }
+	} // a thousandth
+	feed := func(video, audio int, jitter func(n int) int64) *feed {
+		return &feed{fps: sourceRate, gop: 60, depth: 2, video: video, audio: audio, speed: 1, base: 20_000, jitter: jitter}
+	}
+	track := feed(-1, 0, slow(46.875))
+	track.beside = true
+	source, beside := &rung{name: "", pending: feed(0, 1, slow(sourceRate))}, &rung{name: "track1", from: 1, pending: track}
+	ladder(t, o, 150, &rung{name: "1080p", pending: feed(0, -1, nil)}, source, beside)
+	if !source.pub.based || !beside.pub.based {
+		st, _ := o.Stream("live/a")
+		t.Fatal(inputs(st))
+	}
+	at := func(p *Publication) int64 { s := p.shift.Load(); return media.Rescale(s.ticks, s.scale, media.Second) }
+	if moved := at(source.pub) - at(beside.pub); abs(moved) > media.Second/sourceRate {
+		t.Errorf("the source has been moved by %v more than its track", time.Duration(moved))
+	}
+}

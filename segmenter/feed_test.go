@@ -1,6 +1,7 @@
 package segmenter
 
 import (
+	"cmp"
 	"math"
 	"testing"
 	"time"
@@ -139,7 +140,11 @@ func (f *feed) sound() {
 	f.audios++
 	sec := float64(n) * 1024 / 48000
 	ms := f.base + int64(math.Round(sec*1000))
-	s := media.Sample{DTS: media.Rescale(ms, 1000, 48000), Sync: true, Arrived: f.at(sec), Data: f.payload[:300+n%50]}
+	if f.jitter != nil && f.video < 0 {
+		ms += f.jitter(n)
+	}
+	scale := cmp.Or(f.sound0.Timescale, 48000)
+	s := media.Sample{DTS: media.Rescale(ms, 1000, scale), Sync: true, Arrived: f.at(sec), Data: f.payload[:300+n%50]}
 	if err := f.pub.WriteSample(f.audio, &s); err != nil {
 		f.t.Fatalf("audio frame %d: %v", n, err)
 	}

@@ -1,6 +1,7 @@
 package segmenter
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -62,7 +63,9 @@ func ladder(t *testing.T, o *Origin, seconds float64, rungs ...*rung) {
 			return
 		}
 		if next.feed == nil {
-			next.open(t, o, wall)
+			if next.open(t, o, wall); next.video < 0 {
+				continue
+			}
 		}
 		if next.to > 0 && first-next.lag >= next.to {
 			next.late = true
@@ -289,6 +292,8 @@ func TestLadderAudio(t *testing.T) {
 		channels, rate int
 		silent, blind  bool // no audio, no video
 		beside         bool
+		at             float64 // joins, s; 0: a tenth of a second after the one before
+		scale          uint32
 	}
 	for name, c := range map[string]struct {
 		pushes []push
@@ -298,14 +303,20 @@ func TestLadderAudio(t *testing.T) {
 		"languages":               {[]push{{rung: "de", language: "de", blind: true}, {language: "en"}, {rung: "720p", language: "en"}}, "audio audio_de video video_720p"},
 		"another encoding":        {[]push{{channels: 6}, {rung: "360p", channels: 2}}, "audio audio_360p video video_360p"},
 		"announced at 64 kb/s":    {[]push{{rate: 192_000}, {rung: "720p", rate: 160_000}, {rung: "360p", rate: 64_000}}, "audio audio_360p video video_360p video_720p"},
-		"the source's is another": {[]push{{rung: "360p", channels: 2}, {channels: 6}}, "audio audio_source video video_360p"},
+		"the source's is another": {[]push{{rung: "360p", channels: 2}, {channels: 6}}, "audio audio-source video video_360p"},
+		"begun together":          {[]push{{at: 0.97, language: "en"}, {at: 0.97, rung: "720p", language: "de"}, {at: 0.97, rung: "360p", language: "fr"}}, "audio audio_360p audio_720p video video_360p video_720p"},
+		"the source a bit later":  {[]push{{at: 0.97, rung: "720p", language: "de"}, {at: 0.971, language: "en"}}, "audio audio-source video video_720p"},
+		"other timescales":        {[]push{{at: 0.97}, {at: 0.97, rung: "720p", scale: 44100, channels: 1}}, "audio audio-source video video_720p"},
+		"only other timescales":   {[]push{{at: 0.97}, {at: 0.97, rung: "720p", scale: 44100}}, "audio video video_720p"},
+		"a rung called source":    {[]push{{rung: "720p", language: "de"}, {rung: "source", language: "fr"}, {language: "en"}}, "audio audio-source audio_source video video_720p video_source"},
+		"its first is not needed": {[]push{{rung: "720p"}, {blind: true}, {rung: "track1", beside: true, blind: true}}, "audio audio_track1 video_720p"},
 		"tracks of a connection":  {[]push{{}, {rung: "track1", beside: true, blind: true}, {rung: "track2", beside: true, silent: true}}, "audio audio_track1 video video_track2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := origin(Config{PartTarget: DefaultPartTarget})
 			var rungs []*rung
 			for i, p := range c.pushes {
-				f := &feed{fps: sourceRate, gop: 60, depth: 2, audio: 1, speed: 1}
+				f := &feed{fps: sourceRate, gop: 60, depth: 2, audio: 1, speed: 1, base: 2 * fromZero / 1_000_000}
 				f.sound0 = audioTrack()
 				f.sound0.Language, f.sound0.BitRate = p.language, p.rate
 				if p.channels > 0 {
@@ -318,7 +329,8 @@ func TestLadderAudio(t *testing.T) {
 					f.video, f.audio = -1, 0
 				}
 				f.beside = p.beside
-				rungs = append(rungs, &rung{name: p.rung, from: float64(i) * 0.1, pending: f})
+				f.sound0.Timescale = cmp.Or(p.scale, f.sound0.Timescale)
+				rungs = append(rungs, &rung{name: p.rung, from: cmp.Or(p.at, float64(i)*0.1), pending: f})
 			}
 			ladder(t, o, 12, rungs...)
 			st, _ := o.Stream("live/a")

@@ -35,7 +35,8 @@ type lane struct {
 	held    hold  // samples from a key frame on that has yet to be decided
 
 	// Audio.
-	grid *grid
+	grid   *grid
+	astray bool // another lane feeds the rendition: with the same sound, or this one belongs elsewhere
 }
 
 func (l *lane) ticks(ns int64) int64 { return media.Rescale(ns, media.Second, l.scale) }
@@ -111,12 +112,14 @@ func (l *lane) begin(b boundary, from, next int64) bool {
 	l.open = false
 	if x, ok := run.find(l.rend.ID); ok && x != l.rend {
 		if x.open.Init.Track.Timescale != l.scale {
+			l.astray = true
 			return false
 		}
 		l.rend = x // another publication was quicker
 	}
 	r := l.rend
-	if r.owner != nil && r.owner != l || l.pub.gen != run.gen.Load() {
+	l.astray = r.owner != nil && r.owner != l
+	if l.astray || l.pub.gen != run.gen.Load() {
 		return false
 	}
 	begun := r.window.Load() != nil
@@ -271,6 +274,9 @@ func (l *lane) cross(t int64, arrived int64) {
 	}
 	b := l.queue[0]
 	l.queue = append(l.queue[:0], l.queue[1:]...)
+	if l.pub.leader == l {
+		l.pub.alongside()
+	}
 	if len(l.queue) > 0 && t >= l.ticks(l.queue[0].time) {
 		l.pass(b)
 		return

@@ -65,6 +65,13 @@ func (p *Publication) beside(track int, s *media.Sample) (bool, error) {
 		return false, nil
 	}
 	p.hits, p.out, p.leaning = 0xff, false, 0
+	if t.Kind == media.Audio {
+		// What was held for long is far behind the leader, where nothing is open any more.
+		last := p.held[len(p.held)-1].s.DTS
+		for last-p.held[0].s.DTS > int64(t.Timescale)*silentWait/media.Second {
+			p.held = p.held[1:]
+		}
+	}
 	if !p.lay(track, cto, func(scale uint32) int64 {
 		if shared != nil {
 			return media.Rescale(shared.ticks, shared.scale, scale)
@@ -167,13 +174,14 @@ func (p *Publication) id(i int) string {
 	case p.Rung != "":
 		return own
 	case p.run.feeds(r, p):
-		return renditionID(t.Kind, sourceRung) // who came first has taken its name
+		return t.Kind.String() + besideCommon // who came first has taken its name
 	}
 	return common
 }
 
-// sourceRung is what the source's audio is called when another publication's, which is not the same, has come first.
-const sourceRung = "source"
+// besideCommon ends the name of the source's audio when another publication's, which is not the same, has come first. No rung's
+// is called that.
+const besideCommon = "-source"
 
 // rung is the rung that a rendition of that name is called after.
 func (p *Publication) rung(id string, k media.Kind) string {
@@ -227,6 +235,20 @@ func (p *Publication) place(i int) {
 	p.lanes = append(p.lanes, l)
 }
 
+// elsewhere gives audio another lane: where this one was to go, another publication was quicker, with other audio.
+func (p *Publication) elsewhere(track int, l *lane, s *media.Sample) error {
+	if p.leader == l {
+		return p.anew(track, s)
+	}
+	p.lanes = slices.DeleteFunc(p.lanes, func(x *lane) bool { return x == l })
+	p.of[track] = nil
+	p.adopt()
+	if l = p.of[track]; l == nil {
+		return nil
+	}
+	return p.audio(track, l, s)
+}
+
 // adopt gives lanes to audio that came while another publication fed its rendition, if that has left. It is called when one may
 // have, and once a segment.
 func (p *Publication) adopt() {
@@ -250,7 +272,9 @@ func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.shares != nil {
-		return r.sharing(*p.shares)
+		if offset, s, by, ok = r.sharing(*p.shares); ok || p.lower || len(p.keys) < loneKeys {
+			return offset, s, by, ok
+		}
 	}
 	var offsets []int64
 	var shifts []*shift
@@ -281,12 +305,19 @@ func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by
 	return offset, s, by, ok
 }
 
+// loneKeys is with how many key frames a track is placed by itself whose connection's first track is not on the timeline, and
+// announcedWait how long audio waits for that: it may be audio that somebody else has too.
+const loneKeys = 4
+
 // placeAudio finds what has to be added to the times of p, audio that has no picture, of which the latest has arrived just now.
 func (r *Run) placeAudio(p *Publication, now int64) (offset int64, s *shift, by Evidence, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.shares != nil {
-		return r.sharing(*p.shares)
+		held := p.held[len(p.held)-1].s.DTS - p.held[0].s.DTS
+		if offset, s, by, ok = r.sharing(*p.shares); ok || p.lower || held < int64(p.tracks[p.held[0].track].Timescale)*announcedWait/media.Second {
+			return offset, s, by, ok
+		}
 	}
 	offset, s, by = r.arriving(now)
 	return offset, s, by, true
@@ -300,6 +331,25 @@ func (r *Run) sharing(rung string) (offset int64, s *shift, by Evidence, ok bool
 		}
 	}
 	return 0, nil, "", false
+}
+
+// alongside moves audio along with the publication that it shares its times with, which leans.
+func (p *Publication) alongside() {
+	l := p.leader
+	if p.shares == nil || l.grid == nil {
+		return
+	}
+	p.run.mu.Lock()
+	_, s, _, ok := p.run.sharing(*p.shares)
+	p.run.mu.Unlock()
+	if !ok {
+		return
+	}
+	// If it is far it has been laid elsewhere, and so will this be, when its times are others too.
+	if off := media.Rescale(s.ticks, s.scale, l.scale); off != l.off && !l.grid.far(off, l.off) {
+		l.off = off
+		p.shift.Store(&shift{off, l.scale, 0})
+	}
 }
 
 // arriving finds what has to be added to now, the time of a sample that has just arrived: what is added to another publication's,

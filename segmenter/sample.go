@@ -380,6 +380,12 @@ func (p *Publication) lean(l *lane) {
 
 // audio takes a sample of the audio track.
 func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
+	if l.astray {
+		l.astray = false
+		if x, ok := p.run.find(l.rend.ID); p.id(track) != l.rend.ID || ok && x != l.rend {
+			return p.elsewhere(track, l, s)
+		}
+	}
 	if p.change && string(l.init.Track.Codec.Config) != string(p.tracks[track].Codec.Config) {
 		if p.leader != l {
 			l.rend.stats.dropped.Add(1) // of a configuration that begins with the next key frame

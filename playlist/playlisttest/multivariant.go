@@ -3,6 +3,7 @@ package playlisttest
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -140,13 +141,14 @@ func MultivariantProblems(body []byte) []string {
 	}
 	same("CLOSED-CAPTIONS", streams)
 	var video []map[string]string // variants
+	pictures := slices.ContainsFunc(streams, func(s map[string]string) bool { return s["RESOLUTION"] != "" })
 	for i, s := range streams {
 		if s["AUDIO"] != "" && groups[s["AUDIO"]] == nil {
 			bad("no audio group %s", s["AUDIO"])
 		}
 		if s["RESOLUTION"] != "" {
 			video = append(video, s)
-		} else if i == 0 && len(streams) > 1 {
+		} else if i == 0 && pictures {
 			bad("a variant of audio alone is the first")
 		}
 		if i > 1 && seconds(s["BANDWIDTH"]) < seconds(streams[i-1]["BANDWIDTH"]) {

@@ -105,8 +105,12 @@ export class Frames {
     if (!data) throw new Error('no media in the range');
     signal.throwIfAborted();
     const decoded = await this.#decoder.decode(config, data);
-    const picture = draw(decoded);
-    decoded.close();
+    let picture;
+    try {
+      picture = draw(decoded);
+    } finally {
+      decoded.close();
+    }
     this.#pictures.set(key, picture);
     return picture;
   }

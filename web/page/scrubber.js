@@ -105,6 +105,10 @@ export class Scrubber {
     this.#slider.hidden = $('behind').hidden = !window;
     if (!window) {
       $('preview').hidden = true;
+      if (this.#pointer !== null && !this.#dragging) { // what is hidden need not hear that the pointer leaves
+        this.#pointer = null;
+        this.#frames?.cancel();
+      }
       return;
     }
     const pointed = this.#pointedAt;
