@@ -152,6 +152,7 @@ func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
 		}
 	}()
 	req.Rendition = place.Name
+	req.Language, req.Label = CleanLanguage(req.Language), CleanLabel(req.Label)
 	w, err := g.Target(ctx, place.Stream, req)
 	if err != nil {
 		return nil, err
@@ -169,11 +170,17 @@ func (g *Gate) Make(place Rendition, open func() (Writer, error)) (Writer, error
 	if a == nil {
 		return nil, ErrInUse
 	}
+	opened := false
+	defer func() { // also when open panics
+		if !opened {
+			a.free()
+		}
+	}()
 	w, err := open()
 	if err != nil {
-		a.free()
 		return nil, err
 	}
+	opened = true
 	return &madeWriter{gateWriter{Writer: w, free: a.free}, kicked}, nil
 }
 

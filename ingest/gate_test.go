@@ -334,8 +334,12 @@ func TestMake(t *testing.T) {
 	if _, err := g.Make(place, func() (Writer, error) { return nil, full }); err != full {
 		t.Error(err)
 	}
+	func() {
+		defer func() { recover() }()
+		g.Make(place, func() (Writer, error) { panic("in open") })
+	}()
 	if _, err := g.Make(place, open); err != nil {
-		t.Errorf("after one that could not be opened: %v", err)
+		t.Errorf("after two that could not be opened: %v", err)
 	}
 }
 
@@ -449,6 +453,8 @@ func TestGateLabels(t *testing.T) {
 		"language alone":     {Request{Name: "live/a", Rendition: "x", Language: "de"}, []media.Track{audio}, "de,", Rendition{"live/a", "x"}},
 		"a second track":     {Request{Name: "live/a", Track: "track1"}, []media.Track{video, audio}, ",track1", Rendition{"live/a", "track1"}},
 		"of a rendition":     {Request{Name: "live/a", Rendition: "720p", Track: "track1"}, []media.Track{audio}, ",720p-track1", Rendition{"live/a", "720p-track1"}},
+		"nonsense":           {Request{Name: "live/a", Language: "d\"e\n", Label: " De\x00utsch\n"}, []media.Track{video, audio}, ",Deutsch", Rendition{"live/a", ""}},
+		"nothing, said":      {Request{Name: "live/a", Rendition: "x", Language: "und", Label: "\x1b"}, []media.Track{audio}, ",x", Rendition{"live/a", "x"}},
 		"says it itself":     {Request{Name: "live/a", Track: "track1", Language: "de", Label: "x"}, []media.Track{named}, "fr,Fran\u00e7ais", Rendition{"live/a", "track1"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -113,6 +113,7 @@ var cases = []struct {
 	},
 	{name: "enhanced multitrack, many", messages: []message{a(0, "95", "10", "6d703461", "00000002", ascA, "01000002", ascA)},
 		want: []string{"tracks: " + soundA}, err: "track 1", unsup: true},
+	{name: "enhanced ModEx inside of multitrack", messages: []message{a(0, "95", "07", "6d703461", "00")}, err: "packet type 7 in a multitrack message"},
 	{name: "enhanced multitrack of type 3", messages: []message{a(0, "95", "30", "6d703461", "00")}, err: "multitrack type 3", unsup: true},
 	{name: "enhanced multitrack, many, of none", messages: []message{a(0, "95", "10", "6d703461")}, err: "inside its header"},
 	{name: "enhanced multitrack, many, without size", messages: []message{v(0, "96", "10", "61766331", "000000")}, err: "inside its header"},

@@ -4,20 +4,14 @@ import (
 	"cmp"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
+	"headwater/ingest"
 	"headwater/ingest/amf0"
 	"headwater/segmenter/media"
 )
 
-const (
-	// maxBitRate bounds what metadata may announce, bits a second; what lies above is taken for nonsense.
-	maxBitRate = 1e9
-
-	maxLanguage = 35  // bytes: the longest tag that need be expected (RFC 5646, 4.4.1)
-	maxLabel    = 100 // bytes; what is longer is cut
-)
+// maxBitRate bounds what metadata may announce, bits a second; what lies above is taken for nonsense.
+const maxBitRate = 1e9
 
 // A hint is what metadata says of a track.
 type hint struct {
@@ -147,43 +141,6 @@ func (h *hint) rate(o amf0.Object, key string) {
 // for tracks elsewhere.
 func (h *hint) read(o amf0.Object, rate string) {
 	h.rate(o, rate)
-	if l := cmp.Or(o.String("language"), o.String("lang")); isLanguage(l) {
-		h.language = l
-	}
-	if l := cleanLabel(cmp.Or(o.String("title"), o.String("label"), o.String("name"))); l != "" {
-		h.label = l
-	}
-}
-
-// isLanguage says whether a tag looks like one of BCP 47 (RFC 5646) or ISO 639-2, and says something.
-func isLanguage(s string) bool {
-	for _, subtag := range strings.Split(s, "-") {
-		if len(subtag) == 0 || len(subtag) > 8 {
-			return false
-		}
-	}
-	for _, c := range []byte(s) {
-		if c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
-			return false
-		}
-	}
-	return len(s) >= 2 && len(s) <= maxLanguage && s[0] > '9' && !strings.EqualFold(s, "und")
-}
-
-// cleanLabel takes what cannot be printed out of a name for people, and cuts it.
-func cleanLabel(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return -1
-		}
-		return r
-	}, strings.ToValidUTF8(s, ""))
-	if len(s) > maxLabel {
-		n := maxLabel
-		for !utf8.RuneStart(s[n]) {
-			n--
-		}
-		s = s[:n]
-	}
-	return strings.TrimSpace(s)
+	h.language = cmp.Or(ingest.CleanLanguage(cmp.Or(o.String("language"), o.String("lang"))), h.language)
+	h.label = cmp.Or(ingest.CleanLabel(cmp.Or(o.String("title"), o.String("label"), o.String("name"))), h.label)
 }

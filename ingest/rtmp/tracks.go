@@ -19,7 +19,9 @@ func (c *conn) demux(w ingest.Writer, req ingest.Request) Demuxer {
 		LeftOut: func(track int, reason error) {
 			if c.ctx.Err() == nil { // else the connection's end says it all
 				c.srv.stats.leftOut.Add(1)
+				poll.InLine(c.nc, false) // whoever reads the log may be slow
 				c.srv.log().Warn("rtmp track left out", "remote", req.Remote, "stream", c.name, "track", track, "reason", reason)
+				c.resume()
 			}
 		},
 	}
@@ -31,9 +33,13 @@ func (c *conn) publishTrack(track int, first ingest.Request) (ingest.Writer, err
 	first.Track = "track" + strconv.Itoa(track)
 	first.Language, first.Label = "", "" // they are the first track's
 	w, err := c.srv.Publisher.Publish(c.ctx, first)
-	// The time that this took is not the peer's.
+	c.resume()
+	return w, err
+}
+
+// resume goes on in line after something that could block. The time that this took is not the peer's.
+func (c *conn) resume() {
 	c.deadline("message", c.srv.idleTimeout())
 	c.extend = c.now
 	poll.InLine(c.nc, true)
-	return w, err
 }

@@ -5,7 +5,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +35,9 @@ func (d *desk) target(ctx context.Context, name string, req ingest.Request) (ing
 	}
 	w := &deskWriter{name + ":" + req.Rendition, d.events}
 	w.say("began beside %q, key %q, %s, kick %v", req.Source(), req.Key, req.Protocol, req.Kick != nil && req.Remote != "")
+	if req.Language != "" || req.Label != "" {
+		w.say("speaks %s, %q", req.Language, req.Label)
+	}
 	return w, nil
 }
 
@@ -152,6 +157,16 @@ func TestMultitrackRendition(t *testing.T) {
 		`live/cam:720p-track1 began beside "720p", key "", rtmp, kick true`, "live/cam:720p-track1 [mp4a.40.2]")
 }
 
+// What the address says of the audio is said of the first track only.
+func TestMultitrackLanguage(t *testing.T) {
+	d := newDesk()
+	s := newTrackServer(d, &ingest.Gate{})
+	addr, _ := serve(t, s.Server)
+	dialAddr(t, addr).hello().connect().publish("cam?language=de&label=Deutsch").media(typeAudio, twoAudio)
+	d.expect(t, `live/cam: began beside "", key "", rtmp, kick true`, `live/cam: speaks de, "Deutsch"`, "live/cam: [mp4a.40.2]",
+		`live/cam:track1 began beside "", key "", rtmp, kick true`, "live/cam:track1 [mp4a.40.2]")
+}
+
 // An encoder that reconnects takes over all of its tracks, each when the old one has ended.
 func TestMultitrackTakeover(t *testing.T) {
 	d := newDesk()
@@ -243,6 +258,56 @@ func TestMultitrackOpensBeside(t *testing.T) {
 	d.expect(t, "live/cam: 0 at 0", "live/cam:track1 0 at 0")
 }
 
+// While the log takes its time over a track that is left out, the other connections of the same Poller are served.
+func TestMultitrackLogsBeside(t *testing.T) {
+	d := newDesk()
+	s := newTrackServer(d, &ingest.Gate{})
+	slow := &slowLog{Handler: s.Log.Handler(), others: make(chan bool)}
+	s.Log = slog.New(slow)
+	addr, _ := serve(t, s.Server)
+	other := dialAddr(t, addr).hello().connect().publish("other")
+	d.expect(t, `live/other: began beside "", key "", rtmp, kick true`)
+	p := dialAddr(t, addr).hello().connect().publish("cam")
+	d.expect(t, `live/cam: began beside "", key "", rtmp, kick true`)
+	p.media(typeAudio, "af001190")
+	d.expect(t, "live/cam: [mp4a.40.2]")
+	other.media(typeAudio, "af001190")
+	d.expect(t, "live/other: [mp4a.40.2]")
+	for range 50 { // until the Poller has both
+		p.media(typeAudio, "af0121")
+		d.expect(t, "live/cam: 0 at 0")
+		other.media(typeAudio, "af0121")
+		d.expect(t, "live/other: 0 at 0")
+	}
+	p.media(typeAudio, "9500"+"4f707573"+"01"+"00")
+	other.media(typeAudio, "af0121")
+	d.expect(t, "live/other: 0 at 0")
+	close(slow.others)
+	p.media(typeAudio, "af0121")
+	d.expect(t, "live/cam: 0 at 0")
+	if slow.late.Load() {
+		t.Error("nobody else was served meanwhile")
+	}
+}
+
+// A slowLog takes no line about a track before others is closed.
+type slowLog struct {
+	slog.Handler
+	others chan bool
+	late   atomic.Bool
+}
+
+func (l *slowLog) Handle(ctx context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, "track left out") {
+		select {
+		case <-l.others:
+		case <-time.After(10 * time.Second):
+			l.late.Store(true)
+		}
+	}
+	return l.Handler.Handle(ctx, r)
+}
+
 // The time that opening takes does not count as the peer's silence.
 func TestMultitrackOpensSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -283,6 +348,16 @@ func TestDataTimestamp(t *testing.T) {
 	const wrap = 1 << 32
 	if d := cmp.Diff([]call{{"data", 3_000_000_000, "x"}, {"video", wrap - 6, "x"}, {"data", wrap + 4, "x"}, {"video", wrap + 10, "x"},
 		{"data", wrap + 2_000_000_000, "x"}, {"video", wrap + 50, "x"}}, s.rec.calls); d != "" {
+		t.Error(d)
+	}
+
+	// Nor does it begin the line: a publication may begin shortly before the wrap.
+	s = newServer()
+	p = dial(t, s.Server).hello().connect().publish("demo")
+	at(typeDataAMF0, 0)
+	at(typeVideo, 4_294_967_290)
+	p.hangUp()
+	if d := cmp.Diff([]call{{"data", 0, "x"}, {"video", wrap - 6, "x"}}, s.rec.calls); d != "" {
 		t.Error(d)
 	}
 }

@@ -17,6 +17,10 @@ const (
 	// announce; the sequence headers at the start have told all.
 	analyze = 100_000
 
+	// maxPixels bounds a picture that is decoded, and with it ffmpeg's memory, also where the stream turns to a parameter set that
+	// was not announced as the track's: that is what level 5.2 allows (36,864 macroblocks, ITU-T H.264, table A-1).
+	maxPixels = 36_864 * 256
+
 	maxChannels = 2 // of an audio rung
 )
 
@@ -30,7 +34,7 @@ func (p *plan) arguments() []string {
 		"-hide_banner", "-nostdin", "-nostats", "-loglevel", "level+warning",
 		"-copyts", // times are the source's, not counted from the first
 		"-fpsprobesize", "0", "-analyzeduration", strconv.Itoa(analyze),
-		"-threads", strconv.Itoa(decoderThreads),
+		"-threads", strconv.Itoa(decoderThreads), "-max_pixels", strconv.Itoa(maxPixels),
 		"-f", "flv", "-i", "pipe:0",
 	}
 	for i, r := range p.rungs {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -94,7 +95,7 @@ func (t *Transcoder) serve(r *run) error {
 		reason = fmt.Errorf("transcoder: ffmpeg ended: %w", err)
 	}
 	for _, o := range r.outputs {
-		if err := o.Close(reason); err != nil {
+		if err := guard(func() error { return o.Close(reason) }); err != nil {
 			t.log.Warn("rung ended", "rung", o.rung.Name, "err", err)
 		}
 	}
@@ -105,6 +106,16 @@ func (t *Transcoder) serve(r *run) error {
 		return nil
 	}
 	return err
+}
+
+// guard calls f and makes an error of its panic: what a rung is given to may end the rung, and not the program.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // A child is a process and our ends of its pipes.
@@ -173,7 +184,7 @@ func (t *Transcoder) attend(r *run, c *child) error {
 	broken := make(chan error, len(c.rungs))
 	for i, o := range r.outputs {
 		pipes.Go(func() {
-			if err := o.read(c.rungs[i]); err != nil {
+			if err := guard(func() error { return o.read(c.rungs[i]) }); err != nil {
 				broken <- fmt.Errorf("rung %s: %w", o.rung.Name, err)
 			}
 		})

@@ -154,6 +154,37 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
+// A source that changes soon after its child has begun gets the next one after a pause only.
+func TestChangesSoon(t *testing.T) {
+	b := newBench(t, fake(t, "exec cat >/dev/null"), small("a", 180))
+	b.times.backoff = 300 * time.Millisecond
+	s := newSource(t, b)
+	s.until("the first child", func() bool { return s.tr.Stats().Starts == 1 })
+	began := time.Now()
+	if err := s.tr.SetTracks([]media.Track{video(480, 270)}); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the second", func() bool { return s.tr.Stats().Starts == 2 })
+	if d := time.Since(began); d < b.times.backoff {
+		t.Errorf("after %v", d)
+	}
+	s.tr.Close(nil)
+	finished(t, s.tr)
+}
+
+// What a child has started ends with it, also when it ends by itself.
+func TestEndsWhatItStarted(t *testing.T) {
+	note := filepath.Join(t.TempDir(), "pid")
+	b := newBench(t, fake(t, "sleep 300 & echo $! >"+note+"; exit 0"), small("a", 180))
+	b.times.backoff = time.Hour
+	s := newSource(t, b)
+	s.frame()
+	grandchild := pidIn(t, note)
+	await(t, "its end", func() bool { return !alive(grandchild) })
+	s.tr.Close(nil)
+	finished(t, s.tr)
+}
+
 // Without ffmpeg the source goes on, and the log says what to do.
 func TestNoFFmpeg(t *testing.T) {
 	b := newBench(t, filepath.Join(t.TempDir(), "none"), small("a", 180))
@@ -356,3 +387,23 @@ func TestLogLines(t *testing.T) {
 		}
 	})
 }
+
+// A panic in what a rung is given to ends the child, and neither the program nor the source.
+func TestPanickingRung(t *testing.T) {
+	b := newBench(t, "ffmpeg", small("a", 180))
+	needFFmpeg(t)
+	b.Open = func(string, Rung) (ingest.Writer, error) { return panicking{}, nil }
+	tr := b.Wrap("live/x", discard{})
+	publish(t, tr, clip(t, "-f lavfi -i testsrc2=s=320x240:r=25 -t 2 -c:v libx264 -preset ultrafast -g 25"))
+	await(t, "the failure", func() bool { return tr.Stats().Failures >= 1 })
+	tr.Close(nil)
+	finished(t, tr)
+	if log := b.log.String(); !strings.Contains(log, "panic: in a sample") || !strings.Contains(log, "panicking.WriteSample") || !strings.Contains(log, "panic: at the end") {
+		t.Error(log)
+	}
+}
+
+type panicking struct{ discard }
+
+func (panicking) WriteSample(int, *media.Sample) error { panic("in a sample") }
+func (panicking) Close(error) error                    { panic("at the end") }

@@ -54,7 +54,8 @@ type run struct {
 	tags    atomic.Int64 // out of the child
 }
 
-func newRun(t *Transcoder, p *plan, start int64, queue int) *run {
+// newRun makes a run that starts at start, source's ms, and queues in queue.
+func newRun(t *Transcoder, p *plan, start int64, queue []byte) *run {
 	r := &run{plan: p, ring: newRing(queue), base: start - headroom, end: make(chan struct{}), began: start * 1e6}
 	r.heard.Store(r.began)
 	r.fed.Store(r.began)
@@ -162,10 +163,21 @@ func (t *Transcoder) begin(dts int64) *run {
 	case !t.want.Load():
 		return nil
 	}
-	r := newRun(t, p, dts, queueSize)
+	r := newRun(t, p, dts, t.queue())
 	r.start()
 	t.hand(r)
 	return r
+}
+
+// queue returns memory for a run: that of the one that waits to be served, which the new one replaces, so that a source which
+// changes all the time does not cost a queue each time.
+func (t *Transcoder) queue() []byte {
+	select {
+	case r := <-t.runs:
+		return r.ring.buf
+	default:
+		return make([]byte, queueSize)
+	}
 }
 
 // room says whether the child can take n more bytes. After the first that it cannot, it gets nothing before it has

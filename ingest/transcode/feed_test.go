@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"headwater/segmenter/media"
@@ -160,6 +162,26 @@ func TestConfigChanges(t *testing.T) {
 	}
 }
 
+// An audio configuration that changes takes another child.
+func TestAudioConfigChanges(t *testing.T) {
+	tr := fed(discard{}, audio(2))
+	frame := &media.Sample{Sync: true, Data: []byte("a")}
+	tr.WriteSample(0, frame)
+	r := tr.running()
+	mono := audio(1)
+	mono.Codec.Config = []byte{0x11, 0x88}
+	for _, c := range []struct {
+		track media.Track
+		renew bool
+	}{{audio(2), false}, {mono, true}} {
+		tr.SetTracks([]media.Track{c.track})
+		tr.WriteSample(0, frame)
+		if renewed := tr.running() != r; renewed != c.renew {
+			t.Errorf("%x: a new child: %v", c.track.Codec.Config, renewed)
+		}
+	}
+}
+
 // A child that does not keep up loses whole GOPs, from a frame on until a key frame that comes when it has caught up.
 func TestDrop(t *testing.T) {
 	for _, c := range []struct {
@@ -284,7 +306,7 @@ func TestClockEnds(t *testing.T) {
 }
 
 func TestRing(t *testing.T) {
-	r := newRing(16)
+	r := newRing(make([]byte, 16))
 	var in, out []byte
 	for i := range 100 {
 		b := bytes.Repeat([]byte{byte(i)}, i%12)
@@ -313,7 +335,7 @@ func TestRing(t *testing.T) {
 // Two goroutines, one ring.
 func TestRingConcurrent(t *testing.T) {
 	const size = 1 << 16
-	r := newRing(1 << 10)
+	r := newRing(make([]byte, 1<<10))
 	go func() {
 		for i := 0; i < size; {
 			n := min(1+i%37, size-i, r.free())
@@ -372,5 +394,36 @@ func BenchmarkFeed(b *testing.B) {
 				b.Fatalf("%d GOPs dropped", n)
 			}
 		})
+	}
+}
+
+// A source whose configuration comes and goes with every key frame costs neither memory nor a line of the log each time.
+func TestChangesAllTheTime(t *testing.T) {
+	const changes = 199 // the last is one that a rung is made of
+	b := newBench(t, "ffmpeg", Rung{Name: "a", Lines: 90, BitRate: 100_000}, Rung{Name: "b", Lines: 180, BitRate: 100_000})
+	tr := newTranscoder(&b.Ladder, "live/x", discard{})
+	tr.started = true // nobody serves the runs
+	sizes := []media.Track{video(640, 360), video(160, 90), video(192, 108)}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range changes {
+		if err := tr.SetTracks([]media.Track{sizes[i%len(sizes)]}); err != nil {
+			t.Fatal(err)
+		}
+		if err := tr.WriteSample(0, &media.Sample{DTS: int64(i) * 900, Sync: true, Data: nals("\x65")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := (after.TotalAlloc - before.TotalAlloc) / queueSize; n > 2 {
+		t.Errorf("%d queues were allocated", n)
+	}
+	if n := strings.Count(b.log.String(), "left out"); n == 0 || n > maxTold {
+		t.Errorf("%d lines in the log", n)
+	}
+	// What is queued in the end is the last run's alone.
+	r := tr.running()
+	if got := tags(t, read(r.ring, -1)); len(got) != 2 || got[1].ts != headroom {
+		t.Errorf("%d tags: %+v", len(got), got)
 	}
 }

@@ -61,6 +61,8 @@ func newPlan(rungs []Rung, tracks []media.Track) *plan {
 				r.BitRate = min(r.BitRate, max(t.BitRate, minRate))
 			}
 			p.rungs = append(p.rungs, planned{Rung: r})
+		case t.Width*t.Height > maxPixels:
+			skip("the source's picture of %d by %d has more than %d pixels", t.Width, t.Height, maxPixels)
 		case r.Lines >= shorter(&t):
 			skip("%d lines are no fewer than the source's %d", r.Lines, shorter(&t))
 		default:

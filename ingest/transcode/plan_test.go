@@ -36,6 +36,8 @@ func TestPlan(t *testing.T) {
 		{"upright", "1080p 720p 360p", []media.Track{video(1080, 1920)}, "720p 720x1280, 360p 360x640; not 1080p"},
 		{"cinema", "360p", []media.Track{video(1920, 804)}, "360p 860x360"},
 		{"odd source", "360p", []media.Track{video(1279, 719)}, "360p 640x360"},
+		{"4K", "360p", []media.Track{video(4096, 2304)}, "360p 640x360"},
+		{"too large to be decoded here", "360p audio", []media.Track{video(4096, 2320), audio(2)}, "audio 0x0; not 360p"},
 		{"thin", "360p", []media.Track{video(2, 2000)}, "; not 360p"},
 		{"audio only", ladder, []media.Track{audio(1)}, "audio 0x0; not 1080p, 720p, 480p, 360p"},
 		{"HEVC", "720p audio", []media.Track{hevc, audio(2)}, "audio 0x0; not 720p"},
@@ -99,7 +101,7 @@ func TestArguments(t *testing.T) {
 	}{
 		{"all", []media.Track{v, audio(6)}, []string{
 			"-b:v 2800000 -maxrate 3080000 -bufsize 2800000", "scale=1280:720,setsar=4/3", "tick_rate=120000/1001", "pipe:3",
-			"-map 0:a:0 -c:a aac -b:a 96000 -ac 2", "pipe:4", "-force_key_frames source", "-copyts"}, []string{"pipe:5"}},
+			"-map 0:a:0 -c:a aac -b:a 96000 -ac 2", "pipe:4", "-force_key_frames source", "-copyts", "-max_pixels 9437184 -f flv -i"}, []string{"pipe:5"}},
 		{"stereo", []media.Track{v, audio(2)}, nil, []string{"-ac"}},
 		{"no rate", []media.Track{video(1920, 1080)}, []string{"setsar=1 "}, nil},
 	} {

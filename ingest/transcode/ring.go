@@ -13,7 +13,7 @@ type ring struct {
 	wake    chan struct{} // holds one
 }
 
-func newRing(size int) *ring { return &ring{buf: make([]byte, size), wake: make(chan struct{}, 1)} }
+func newRing(buf []byte) *ring { return &ring{buf: buf, wake: make(chan struct{}, 1)} }
 
 // free is how many bytes fit.
 func (r *ring) free() int { return len(r.buf) - int(r.at-r.tail.Load()) }

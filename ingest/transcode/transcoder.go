@@ -10,6 +10,9 @@ import (
 	"headwater/segmenter/media"
 )
 
+// maxTold is how many lines of the log say of one publication that a rung is left out: a source may change all the time.
+const maxTold = 20
+
 // A Transcoder is a Writer around the source's. Its methods but Stats and Done are called from one goroutine, the
 // source's, which it never holds up: not even Close waits for the child, see Done.
 type Transcoder struct {
@@ -22,6 +25,7 @@ type Transcoder struct {
 	// For the source's goroutine.
 	plan    *plan
 	told    []skipped // rungs that the log says are left out
+	lines   int       // how many it has said so
 	current *run      // what samples go to; nil before the first and after one that ended
 	renew   bool      // current cannot go on, and is replaced at the next boundary
 	seen    bool      // the first boundary has been seen
@@ -82,6 +86,9 @@ func (t *Transcoder) SetTracks(tracks []media.Track) error {
 	if !p.waiting && !slices.Equal(t.told, p.skipped) {
 		t.told = p.skipped
 		for _, s := range p.skipped {
+			if t.lines++; t.lines > maxTold {
+				break
+			}
 			t.log.Info("rung is left out", "rung", s.rung.Name, "reason", s.reason)
 		}
 	}
@@ -129,16 +136,12 @@ func (t *Transcoder) running() *run {
 	return t.current
 }
 
-// hand gives r to the supervisor, in the place of one that it has not taken yet.
+// hand gives r to the supervisor. None waits to be taken: see queue.
 func (t *Transcoder) hand(r *run) {
 	if !t.started {
 		t.started = true
 		t.ladder.children.Add(1)
 		go t.supervise()
-	}
-	select {
-	case <-t.runs:
-	default:
 	}
 	t.runs <- r // nobody else sends
 	t.current, t.renew = r, false
