@@ -1,37 +1,17 @@
 // Package playlist writes Media Playlists and Multivariant Playlists (RFC 8216bis) of what package segmenter holds. It
 // knows URIs, not HTTP: who asks, when, and under which headers is no concern of its.
 //
-// A playlist is written at most once per Window or Presentation and form, and only when somebody asks; everybody gets the
-// same bytes. What it says depends on the Window alone: no clock, no query parameter, no map's order.
+// A playlist is written, and compressed, at most once per Window or Presentation and form, and only when somebody asks;
+// everybody gets the same bytes. What it says depends on the Window alone: no clock, no query parameter, no map's order.
 package playlist
 
 import (
-	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
 	"sync"
 
 	"headwater/segmenter"
 )
-
-// An Encoding is a content coding (RFC 9110 8.4.1).
-type Encoding uint8
-
-// The encodings.
-const (
-	Identity Encoding = iota
-	Gzip
-	encodings
-)
-
-// String is the coding's name in Content-Encoding; "" for Identity, which has none.
-func (e Encoding) String() string {
-	if e == Gzip {
-		return "gzip"
-	}
-	return ""
-}
 
 // A Skip is the value of the _HLS_skip delivery directive (RFC 8216bis 6.2.5.1).
 type Skip uint8
@@ -146,11 +126,11 @@ type forms [encodings]struct {
 }
 
 func (f *forms) get(enc Encoding, write func() []byte) *Rendered {
-	if enc != Gzip {
+	if enc == Identity || enc >= encodings {
 		return f.identity(write)
 	}
-	x := &f[Gzip]
-	x.once.Do(func() { x.r = rendered(compress(f.identity(write).Body), Gzip) })
+	x := &f[enc]
+	x.once.Do(func() { x.r = rendered(compress(f.identity(write).Body, enc), enc) })
 	return &x.r
 }
 
@@ -163,28 +143,4 @@ func (f *forms) identity(write func() []byte) *Rendered {
 func rendered(body []byte, enc Encoding) Rendered {
 	sum := sha256.Sum256(body)
 	return Rendered{Body: body, ETag: hex.EncodeToString(sum[:12]), Encoding: enc}
-}
-
-// gzipLevel makes a playlist of eight segments a quarter as long; the highest saves four per cent of that.
-const gzipLevel = 5
-
-var gzipWriters = sync.Pool{New: func() any {
-	z, err := gzip.NewWriterLevel(nil, gzipLevel)
-	if err != nil {
-		panic(err) // the level is a constant
-	}
-	return z
-}}
-
-// compress returns b compressed: with no name and no time in the header, the same bytes for the same b.
-func compress(b []byte) []byte {
-	var out bytes.Buffer
-	out.Grow(len(b)/4 + 64)
-	z := gzipWriters.Get().(*gzip.Writer)
-	z.Reset(&out)
-	// Writing to a bytes.Buffer does not fail.
-	_, _ = z.Write(b)
-	_ = z.Close()
-	gzipWriters.Put(z)
-	return out.Bytes()
 }

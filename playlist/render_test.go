@@ -1,27 +1,11 @@
 package playlist
 
 import (
-	"bytes"
-	"compress/gzip"
-	"io"
 	"sync"
 	"testing"
 
 	"headwater/segmenter"
 )
-
-func unzip(t *testing.T, b []byte) []byte {
-	t.Helper()
-	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := io.ReadAll(z)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
 
 // TestRenderedOnce: everybody gets the same pointer, however many ask at once, for each form.
 func TestRenderedOnce(t *testing.T) {
@@ -35,10 +19,17 @@ func TestRenderedOnce(t *testing.T) {
 	}{
 		{"full", func() *Rendered { return Media(w, NoSkip, Identity) }, text(w, NoSkip), Identity},
 		{"full gzip", func() *Rendered { return Media(w, NoSkip, Gzip) }, text(w, NoSkip), Gzip},
+		{"full br", func() *Rendered { return Media(w, NoSkip, Brotli) }, text(w, NoSkip), Brotli},
+		{"full zstd", func() *Rendered { return Media(w, NoSkip, Zstd) }, text(w, NoSkip), Zstd},
 		{"delta", func() *Rendered { return Media(w, SkipYes, Identity) }, text(w, SkipYes), Identity},
 		{"delta gzip", func() *Rendered { return Media(w, SkipV2, Gzip) }, text(w, SkipYes), Gzip},
+		{"delta br", func() *Rendered { return Media(w, SkipV2, Brotli) }, text(w, SkipYes), Brotli},
+		{"delta zstd", func() *Rendered { return Media(w, SkipV2, Zstd) }, text(w, SkipYes), Zstd},
 		{"multivariant", func() *Rendered { return Multivariant(p, Identity) }, string(AppendMultivariant(nil, p)), Identity},
 		{"multivariant gzip", func() *Rendered { return Multivariant(p, Gzip) }, string(AppendMultivariant(nil, p)), Gzip},
+		{"multivariant br", func() *Rendered { return Multivariant(p, Brotli) }, string(AppendMultivariant(nil, p)), Brotli},
+		{"multivariant zstd", func() *Rendered { return Multivariant(p, Zstd) }, string(AppendMultivariant(nil, p)), Zstd},
+		{"I-frames zstd", func() *Rendered { return IFramesOnly(w, Zstd) }, string(AppendIFramesOnly(nil, w)), Zstd},
 		{"an encoding that there is not", func() *Rendered { return Media(w, NoSkip, encodings) }, text(w, NoSkip), Identity},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -55,11 +46,7 @@ func TestRenderedOnce(t *testing.T) {
 				}
 			}
 			mustEqual(t, "encoding", r.Encoding, c.enc)
-			body := r.Body
-			if c.enc == Gzip {
-				body = unzip(t, body)
-			}
-			mustEqual(t, "body", string(body), c.want)
+			mustEqual(t, "body", string(decode(t, r.Body, c.enc)), c.want)
 			if a := testing.AllocsPerRun(100, func() { c.get() }); a != 0 {
 				t.Errorf("a hit allocates %v times", a)
 			}
@@ -77,8 +64,11 @@ func TestTags(t *testing.T) {
 		b := lowLatency().segments(9)
 		for range 2 {
 			w := b.video.r.Window()
-			for _, r := range []*Rendered{Media(w, NoSkip, Identity), Media(w, NoSkip, Gzip), Media(w, SkipYes, Identity), Media(w, SkipYes, Gzip),
-				Media(b.audio.r.Window(), NoSkip, Identity)} {
+			all := []*Rendered{Media(b.audio.r.Window(), NoSkip, Identity)}
+			for enc := range encodings {
+				all = append(all, Media(w, NoSkip, enc), Media(w, SkipYes, enc))
+			}
+			for _, r := range all {
 				if len(r.ETag) != 24 {
 					t.Errorf("tag %q", r.ETag)
 				}
@@ -90,7 +80,7 @@ func TestTags(t *testing.T) {
 			b.parts(1)
 		}
 	}
-	mustEqual(t, "bodies", len(seen), 10)
+	mustEqual(t, "bodies", len(seen), 2*(1+2*int(encodings)))
 }
 
 // TestNothingToSkip: such a delta update is the full playlist itself.
@@ -147,18 +137,6 @@ func BenchmarkDelta(b *testing.B) {
 		var m mediaMemo
 		m.delta.get(Identity, func() []byte { return AppendMedia(make([]byte, 0, mediaSize(w, SkipYes)), w, SkipYes) })
 	}
-}
-
-func BenchmarkGzip(b *testing.B) {
-	w := benchWindow()
-	body := AppendMedia(nil, w, NoSkip)
-	b.ReportAllocs()
-	b.SetBytes(int64(len(body)))
-	n := 0
-	for b.Loop() {
-		n = len(compress(body))
-	}
-	b.ReportMetric(float64(len(body))/float64(n), "ratio")
 }
 
 func BenchmarkHit(b *testing.B) {

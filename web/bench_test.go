@@ -45,6 +45,8 @@ var requestCases = []struct {
 }{
 	{"multivariant", func(e *encoder) string { return "/live/demo/index.m3u8" }, nil, 200, 4},
 	{"playlist", func(e *encoder) string { return e.dir("video") + "index.m3u8" }, gzipped, 200, 5},
+	{"playlist/br", func(e *encoder) string { return e.dir("video") + "index.m3u8" }, accepting("br, gzip"), 200, 5},
+	{"playlist/zstd", func(e *encoder) string { return e.dir("video") + "index.m3u8" }, accepting("gzip, deflate, br, zstd"), 200, 5},
 	{"playlist/blocking/past", func(e *encoder) string {
 		return e.dir("video") + "index.m3u8?CMCD=bl%3D100&_HLS_msn=1&_HLS_part=1&_HLS_skip=YES"
 	}, gzipped, 200, 5},
@@ -69,7 +71,11 @@ var requestCases = []struct {
 	}, nil, 200, 16},
 }
 
-func gzipped(http.Handler, string) []string { return []string{"Accept-Encoding: gzip"} }
+var gzipped = accepting("gzip")
+
+func accepting(codings string) func(http.Handler, string) []string {
+	return func(http.Handler, string) []string { return []string{"Accept-Encoding: " + codings} }
+}
 
 func TestAllocations(t *testing.T) {
 	if raceEnabled {
@@ -159,7 +165,7 @@ func (c *crowd) hold(n int) {
 	for range n {
 		r := httptest.NewRequest("GET", target, nil)
 		r.Body = http.NoBody
-		r.Header["Accept-Encoding"] = codingGzip
+		r.Header["Accept-Encoding"] = codings[playlist.Gzip]
 		w := newSink()
 		c.wg.Go(func() {
 			c.h.ServeHTTP(w, r)

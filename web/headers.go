@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"headwater/playlist"
 	"headwater/segmenter/media"
 )
 
@@ -18,7 +19,6 @@ var (
 	allowedHeads = []string{"Range, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status"}
 	preflightAge = []string{"86400"}
 	varyEncoding = []string{"Accept-Encoding"}
-	codingGzip   = []string{"gzip"}
 	rangeUnit    = []string{"bytes"}
 	nosniff      = []string{"nosniff"}
 	retrySoon    = []string{"1"}
@@ -34,6 +34,14 @@ var (
 	cacheDay     = []string{"public, max-age=86400"}
 	cacheNever   = []string{"private, no-store"} // some edges honour the one word, some the other
 )
+
+// codings are the values of Content-Encoding; Identity has none (RFC 9110 8.4).
+var codings = [...][]string{
+	playlist.Identity: nil,
+	playlist.Gzip:     {playlist.Gzip.String()},
+	playlist.Brotli:   {playlist.Brotli.String()},
+	playlist.Zstd:     {playlist.Zstd.String()},
+}
 
 // Seconds for which caches keep what has no name of its own for ever.
 const (

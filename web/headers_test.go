@@ -10,7 +10,7 @@ import (
 func FuzzHeaders(f *testing.F) {
 	for _, seed := range []string{
 		"bytes=0-9", "bytes=-7", "bytes=5-", "bytes=3-9007199254740991", "bytes=0-1,4-5", "bytes=-0",
-		"gzip;q=0.5, identity;q=0, *", "br,gzip ; q=1.000", `W/"a", "b,c" , *`, `"`, `bl=21300,nor="..%2Fa\",b",sid="x"`,
+		`W/"a", "b,c" , *`, `"`, `bl=21300,nor="..%2Fa\",b",sid="x"`,
 	} {
 		f.Add(seed, 1000)
 	}
@@ -19,7 +19,6 @@ func FuzzHeaders(f *testing.F) {
 		if from, n, kind := parseRange(v, size); kind == rangeOne && (from < 0 || n <= 0 || n > size || from > size-n) {
 			t.Fatalf("%q of %d: %d, %d", v, size, from, n)
 		}
-		negotiate([]string{v})
 		if listsTag([]string{v}, `"x"`, false) && !listsTag([]string{v}, `"x"`, true) {
 			t.Fatalf("%q matches strongly but not weakly", v)
 		}

@@ -49,7 +49,11 @@ type encoder struct {
 
 func publish(t testing.TB, o *segmenter.Origin, name string) *encoder {
 	t.Helper()
-	now := time.Now()
+	return publishAt(t, o, name, time.Now())
+}
+
+func publishAt(t testing.TB, o *segmenter.Origin, name string, now time.Time) *encoder {
+	t.Helper()
 	pub, err := o.Open(name, "", now)
 	if err != nil {
 		t.Fatal(err)

@@ -1,9 +1,7 @@
 package web
 
 import (
-	"compress/gzip"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"net/http"
@@ -326,42 +324,6 @@ func TestPlaylistNamesWhatIsThere(t *testing.T) {
 		}
 		if whole := ask(t, "GET", dir+playlist.SegmentName(seg.MSN)).body; whole != parts.String() {
 			t.Errorf("%s: the parts are not the segment", id)
-		}
-	}
-}
-
-func TestGzip(t *testing.T) {
-	s, e := newLive(t)
-	base, _ := listen(t, s)
-	for _, path := range []string{"/live/demo/index.m3u8", e.dir("video") + "index.m3u8", "/live/demo/ts/index.m3u8", e.dir("video") + "ts/index.m3u8",
-		e.dir("video") + "iframes.m3u8"} {
-		plain := ask(t, "GET", base+path)
-		r := ask(t, "GET", base+path, "Accept-Encoding: br, gzip")
-		if r.header("Content-Encoding") != "gzip" || r.header("Vary") != "Accept-Encoding" || r.header("Etag") == plain.header("Etag") ||
-			r.header("Content-Length") != strconv.Itoa(len(r.body)) || r.header("Cache-Control") != plain.header("Cache-Control") {
-			t.Errorf("%s: %v", path, r.Header)
-		}
-		z, err := gzip.NewReader(strings.NewReader(r.body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, err := io.ReadAll(z); err != nil || string(body) != plain.body {
-			t.Errorf("%s: %v\n%s", path, err, body)
-		}
-		if r := ask(t, "GET", base+path, "Accept-Encoding: gzip", "If-None-Match: "+r.header("Etag")); r.StatusCode != 304 || r.header("Vary") != "Accept-Encoding" {
-			t.Errorf("%s: %d %v", path, r.StatusCode, r.Header)
-		}
-		if r := ask(t, "GET", base+path, "If-None-Match: "+r.header("Etag")); r.StatusCode != 200 {
-			t.Errorf("%s: the tag of another coding: %d", path, r.StatusCode)
-		}
-		if r := ask(t, "GET", base+path, "Accept-Encoding: br, identity;q=0"); r.StatusCode != 406 || r.header("Cache-Control") != "private, no-store" || r.header("Vary") != "Accept-Encoding" {
-			t.Errorf("%s: %d %v", path, r.StatusCode, r.Header)
-		}
-	}
-	// Media is compressed already.
-	for _, o := range e.objects()[2:] {
-		if r := ask(t, "GET", base+o.path, "Accept-Encoding: gzip"); r.header("Content-Encoding") != "" || r.header("Vary") != "" {
-			t.Errorf("%s: %v", o.path, r.Header)
 		}
 	}
 }

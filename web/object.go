@@ -80,8 +80,8 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 		}
 	}
 	h["Content-Type"] = o.contentType
-	if o.coding == playlist.Gzip {
-		h["Content-Encoding"] = codingGzip
+	if v := codings[o.coding]; v != nil {
+		h["Content-Encoding"] = v
 	}
 	values[1] = strconv.Itoa(n)
 	h["Content-Length"] = values[1:2:2]

@@ -18,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/zstd"
+
 	"headwater/playlist/playlisttest"
 )
 
@@ -190,17 +193,38 @@ func (p *tap) listen(reqs, resps *bufio.Reader) {
 		if len(body) == 0 || resp.StatusCode != 200 || !strings.HasSuffix(req.URL.Path, ".m3u8") {
 			continue
 		}
-		if resp.Header.Get("Content-Encoding") == "gzip" {
-			z, err := gzip.NewReader(bytes.NewReader(body))
-			if err == nil {
-				body, err = io.ReadAll(z)
-			}
-			if err != nil {
-				body = []byte(err.Error()) // which is no playlist
-			}
+		if body, err = decoded(resp.Header.Get("Content-Encoding"), body); err != nil {
+			body = []byte(err.Error()) // which is no playlist
 		}
 		p.add(req.URL.Path, body)
 	}
+}
+
+// decoded undoes a content coding.
+func decoded(coding string, body []byte) ([]byte, error) {
+	var r io.Reader = bytes.NewReader(body)
+	switch coding {
+	case "":
+		return body, nil
+	case "gzip":
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		r = z
+	case "br":
+		r = brotli.NewReader(r)
+	case "zstd":
+		z, err := zstd.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		defer z.Close()
+		r = z
+	default:
+		return nil, fmt.Errorf("content coding %q", coding)
+	}
+	return io.ReadAll(r)
 }
 
 // check checks what has passed.
