@@ -29,6 +29,9 @@ func keepLocal(l *Loaded) {
 			*addr = "127.0.0.1" + *addr
 		}
 	}
+	if s.HTTPSAddr == "" && s.tls() {
+		s.HTTPSAddr = "127.0.0.1" + defaultHTTPSAddr
+	}
 }
 
 // demoKey returns the key to publish the demo with, "" if none is needed.

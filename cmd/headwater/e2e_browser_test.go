@@ -29,7 +29,7 @@ type browser struct {
 }
 
 // startBrowser opens a page.
-func startBrowser(t *testing.T, url string) *browser {
+func startBrowser(t *testing.T, url string, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	if _, err := os.Stat(filepath.Join("..", "..", "web", "page", "vendor", "hls.min.js")); err != nil {
 		t.Fatal("hls.js is not built in: run go generate ./web first, and build this test after it")
@@ -46,7 +46,7 @@ func startBrowser(t *testing.T, url string) *browser {
 		chromedp.WSURLReadTimeout(startPatience),
 		chromedp.UserDataDir(t.TempDir()),
 	}
-	alloc, stop := chromedp.NewExecAllocator(context.Background(), options...)
+	alloc, stop := chromedp.NewExecAllocator(context.Background(), append(options, more...)...)
 	b := &browser{}
 	ctx, closeTab := chromedp.NewContext(alloc, chromedp.WithListener(func(ev any) {
 		b.mu.Lock()

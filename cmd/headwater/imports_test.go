@@ -87,6 +87,8 @@ func TestImportsRunOneWay(t *testing.T) {
 	}{
 		{"github.com/gorilla/mux", []string{"headwater/web"}},
 		{"github.com/prometheus", []string{"headwater/web"}},
+		{"github.com/quic-go/quic-go", []string{"headwater/web/transport"}},
+		{"github.com/caddyserver/certmagic", []string{"headwater/web/transport"}},
 		{"github.com/grafov/m3u8", []string{"headwater/playlist"}},
 		{"github.com/alecthomas/kong", []string{"headwater/cmd"}},
 		{"github.com/goccy/go-yaml", []string{"headwater/cmd"}},

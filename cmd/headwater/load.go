@@ -51,6 +51,7 @@ var groups = kong.ExplicitGroups([]kong.Group{
 	{Key: "stream", Title: "Streams (can be set per pattern of names in the file)"},
 	{Key: "publish", Title: "Publishing"},
 	{Key: "http", Title: "HTTP"},
+	{Key: "tls", Title: "TLS"},
 	{Key: "run", Title: "Running"},
 })
 

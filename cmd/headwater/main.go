@@ -28,8 +28,8 @@ type Main struct {
 	Ready func(Addrs)
 }
 
-// Addrs are the addresses really bound, host:port; "" is none.
-type Addrs struct{ RTMP, HTTP, Ops string }
+// Addrs are the addresses really bound, host:port; "" is none. HTTP3 is of UDP.
+type Addrs struct{ RTMP, HTTP, HTTPS, HTTP3, Ops string }
 
 // Run does what args, without the program's name, say. It returns when that is done; serving is done when ctx has ended
 // and everything has been drained.

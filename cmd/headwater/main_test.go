@@ -226,8 +226,21 @@ func TestDemoKeepsLocal(t *testing.T) {
 			t.Fatal(err)
 		}
 		keepLocal(l)
+		if l.Settings.HTTPSAddr != "" {
+			t.Errorf("%q: HTTPS on %q without a certificate", tt.args, l.Settings.HTTPSAddr)
+		}
 		if l.Settings.RTMPAddr != tt.rtmp || l.Settings.HTTPAddr != tt.http {
 			t.Errorf("%q: RTMP on %q, HTTP on %q", tt.args, l.Settings.RTMPAddr, l.Settings.HTTPAddr)
+		}
+	}
+}
+
+func TestDemoKeepsHTTPSLocal(t *testing.T) {
+	for addr, want := range map[string]string{"": "127.0.0.1:8443", ":443": ":443"} {
+		l := mustLoad(t, "demo", "--acme-domains=a.test", "--https-addr="+addr)
+		keepLocal(l)
+		if l.Settings.HTTPSAddr != want {
+			t.Errorf("%q: %q, want %q", addr, l.Settings.HTTPSAddr, want)
 		}
 	}
 }
@@ -256,8 +269,13 @@ func TestAddressInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	for _, flag := range []string{"rtmp-addr", "http-addr", "ops-addr"} {
-		args := []string{"--rtmp-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0", "--" + flag + "=" + ln.Addr().String()}
+	cert, key, err := writePair(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"rtmp-addr", "http-addr", "https-addr", "ops-addr"} {
+		args := []string{"--rtmp-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--https-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
+			"--tls-cert=" + cert, "--tls-key=" + key, "--" + flag + "=" + ln.Addr().String()}
 		err := (&Main{}).Run(t.Context(), args, io.Discard, io.Discard)
 		if err == nil {
 			t.Fatalf("%s: no error", flag)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -16,11 +17,12 @@ import (
 
 // TestScript runs the user stories in testdata/script with the real binary. Beside testscript's commands there are
 //
-//	get URL FILE    fetch URL into FILE, patiently: until the server is up and answers 200
+//	get URL FILE    fetch URL into FILE, patiently: until the server is up and answers 200; https trusts cert.pem
+//	pair            write cert.pem and key.pem
 //	stall ADDR      open a connection and send half a request on it
 //	term [-again]   send SIGTERM to what runs in the background; -again: until it has ended
 //
-// and the variables RTMP, HTTP and OPS, addresses that were free a moment ago, and TAKEN, one that is not.
+// and the variables RTMP, HTTP, HTTPS and OPS, addresses that were free a moment ago, and TAKEN, one that is not.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -31,7 +33,7 @@ func TestScript(t *testing.T) {
 			}
 			env.Defer(func() { taken.Close() })
 			env.Setenv("TAKEN", taken.Addr().String())
-			for _, name := range []string{"RTMP", "HTTP", "OPS"} {
+			for _, name := range []string{"RTMP", "HTTP", "HTTPS", "OPS"} {
 				ln, err := net.Listen("tcp", "127.0.0.1:0")
 				if err != nil {
 					return err
@@ -43,6 +45,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"get":   getCommand,
+			"pair":  pairCommand,
 			"stall": stallCommand,
 			"term":  termCommand,
 		},
@@ -53,9 +56,17 @@ func getCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: get URL FILE")
 	}
+	client := &http.Client{}
+	if strings.HasPrefix(args[0], "https:") {
+		config, err := trusting(ts.MkAbs("cert.pem"))
+		ts.Check(err)
+		tr := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
+		defer tr.CloseIdleConnections()
+		client.Transport = tr
+	}
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		body, err := fetch(args[0])
+		body, err := fetch(client, args[0])
 		if err == nil {
 			ts.Check(os.WriteFile(ts.MkAbs(args[1]), body, 0o666))
 			return
@@ -67,8 +78,16 @@ func getCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-func fetch(url string) ([]byte, error) {
-	resp, err := http.Get(url)
+func pairCommand(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: pair")
+	}
+	_, _, err := writePair(ts.MkAbs("."))
+	ts.Check(err)
+}
+
+func fetch(c *http.Client, url string) ([]byte, error) {
+	resp, err := c.Get(url)
 	if err != nil {
 		return nil, err
 	}

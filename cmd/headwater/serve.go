@@ -39,6 +39,10 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 	if err := s.checkLadders(log); err != nil {
 		return err
 	}
+	https, err := newHTTPS(s, log)
+	if err != nil {
+		return err
+	}
 	ls, err := listen(s)
 	if err != nil {
 		return err
@@ -46,7 +50,12 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 	defer ls.close()
 	o := newOrigin(s, log)
 	o.web.Page = web.PageHandler(ls.rtmp.Addr().(*net.TCPAddr).Port)
-	log.Info("listening", "rtmp", ls.addrs.RTMP, "http", ls.addrs.HTTP, "ops", ls.addrs.Ops)
+	if https != nil {
+		https.init(o.web, ls, s)
+		defer https.stop()
+		o.web.Counters = append(o.web.Counters, https.counters()...)
+	}
+	log.Info("listening", ls.attrs()...)
 	if len(s.PublishKeys)+len(s.PublishKeysByName) == 0 {
 		log.Info("publishing needs no key: whoever reaches the RTMP address may publish (see publish_keys)")
 	}
@@ -71,13 +80,18 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 			cancel(fmt.Errorf("RTMP: %w", err))
 		}
 	})
-	media := o.web.HTTPServer(o.web.Handler())
+	media := o.web.HTTPServer(https.challenges(o.web.Handler()))
 	task(func() error { return serveHTTP(media, ls.http, "HTTP") })
-	servers := []*http.Server{media}
+	servers := [][]server{{media}}
+	if https != nil {
+		task(https.serve)
+		tasks.Go(func() { https.keep(run) })
+		servers[0] = append(servers[0], https.server)
+	}
 	if ls.ops != nil {
 		ops := o.web.HTTPServer(o.web.OpsHandler())
 		task(func() error { return serveHTTP(ops, ls.ops, "operations") })
-		servers = append(servers, ops)
+		servers = append(servers, []server{ops})
 	}
 	tasks.Go(func() { o.tick(run) })
 	ready := func() {
@@ -280,9 +294,15 @@ func (o *origin) advise() {
 	o.advised = live
 }
 
+// A server of HTTP can be drained.
+type server interface {
+	Shutdown(context.Context) error
+	Close() error
+}
+
 // drain ends what is still served, after the publishers have gone: whoever waits gets the playlist as it ends, bodies are
-// finished, for three target durations at most.
-func (o *origin) drain(servers []*http.Server) {
+// finished, for three target durations at most. One group of servers ends after the other.
+func (o *origin) drain(servers [][]server) {
 	target := o.target
 	for _, s := range o.origin.Streams() {
 		if r := s.Run(); r != nil {
@@ -292,26 +312,48 @@ func (o *origin) drain(servers []*http.Server) {
 	o.origin.End()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*target)
 	defer cancel()
-	for _, srv := range servers {
-		if srv.Shutdown(ctx) != nil {
-			o.log.Warn("connections cut off that had not finished in time")
-			srv.Close()
+	for _, group := range servers {
+		var ends sync.WaitGroup
+		for _, srv := range group {
+			ends.Go(func() {
+				if srv.Shutdown(ctx) != nil {
+					o.log.Warn("connections cut off that had not finished in time")
+					srv.Close()
+				}
+			})
 		}
+		ends.Wait()
 	}
 }
 
 // listeners are the program's sockets.
 type listeners struct {
-	rtmp, http, ops net.Listener // ops may be nil
-	addrs           Addrs
+	rtmp, http, https, ops net.Listener // https and ops may be nil
+	http3                  *net.UDPConn // nil without HTTP/3
+	addrs                  Addrs
 }
 
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.rtmp, l.http, l.ops} {
+	for _, ln := range []net.Listener{l.rtmp, l.http, l.https, l.ops} {
 		if ln != nil {
 			ln.Close()
 		}
 	}
+	if l.http3 != nil {
+		l.http3.Close()
+	}
+}
+
+// attrs are the bound addresses for the log.
+func (l *listeners) attrs() []any {
+	as := []any{"rtmp", l.addrs.RTMP, "http", l.addrs.HTTP, "ops", l.addrs.Ops}
+	if l.https != nil {
+		as = append(as, "https", l.addrs.HTTPS)
+	}
+	if l.http3 != nil {
+		as = append(as, "http3", l.addrs.HTTP3)
+	}
+	return as
 }
 
 func listen(s *Settings) (*listeners, error) {
@@ -336,6 +378,12 @@ func listen(s *Settings) (*listeners, error) {
 			return nil, listenError(err, a.what, a.addr, a.flag)
 		}
 		*a.ln, *a.bound = ln, ln.Addr().String()
+	}
+	if s.tls() {
+		if err := l.listenTLS(s); err != nil {
+			l.close()
+			return nil, err
+		}
 	}
 	return l, nil
 }

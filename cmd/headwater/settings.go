@@ -22,9 +22,10 @@ import (
 // Settings are everything that can be set. A field is a flag by its name tag, HEADWATER_<NAME> in the environment and
 // <name> with underscores in the YAML file; this struct is the only list of them. See load for who prevails.
 type Settings struct {
-	RTMPAddr string `name:"rtmp-addr" default:":1935" group:"addr" help:"Where encoders publish (RTMP)."`
-	HTTPAddr string `name:"http-addr" default:":8080" group:"addr" help:"Where players and edges fetch (HTTP/1.1 and h2c)."`
-	OpsAddr  string `name:"ops-addr" default:"127.0.0.1:8081" group:"addr" help:"Health, readiness and metrics; keep it private. Empty: none."`
+	RTMPAddr  string `name:"rtmp-addr" default:":1935" group:"addr" help:"Where encoders publish (RTMP)."`
+	HTTPAddr  string `name:"http-addr" default:":8080" group:"addr" help:"Where players and edges fetch (HTTP/1.1 and h2c)."`
+	HTTPSAddr string `name:"https-addr" placeholder:":8443" group:"addr" help:"Where players fetch by TLS (HTTP/2, HTTP/1.1 and, on UDP, HTTP/3), once there is a certificate: tls-cert or acme-domains."`
+	OpsAddr   string `name:"ops-addr" default:"127.0.0.1:8081" group:"addr" help:"Health, readiness and metrics; keep it private. Empty: none."`
 
 	StreamSettings `group:"stream"`
 
@@ -43,6 +44,17 @@ type Settings struct {
 	HTTPIdleTimeout time.Duration `name:"http-idle-timeout" default:"2m" group:"http" help:"How long an HTTP connection is kept between requests."`
 	MaxBlocked      int           `name:"max-blocked" default:"100000" group:"http" help:"HTTP requests held at one time until what they ask for is there; one rendition gets a quarter of them."`
 	AccessLog       bool          `name:"access-log" group:"http" help:"Log one line for each HTTP request."`
+
+	TLSCert string `name:"tls-cert" placeholder:"FILE" group:"tls" help:"Certificate and its intermediates, PEM. It is read again when it changes."`
+	TLSKey  string `name:"tls-key" placeholder:"FILE" group:"tls" help:"Its private key, PEM."`
+	// The names of these two in the environment would otherwise be HTTP_3.
+	HTTP3       bool     `name:"http3" env:"HEADWATER_HTTP3" default:"true" negatable:"" group:"tls" help:"Serve HTTP/3 beside HTTPS, on the UDP port of the same number, and announce it (Alt-Svc)."`
+	HTTP3Port   int      `name:"http3-port" env:"HEADWATER_HTTP3_PORT" default:"0" placeholder:"PORT" group:"tls" help:"UDP port that is announced, where a router or container maps another one; 0 is that of https-addr."`
+	ACMEDomains []string `name:"acme-domains" sep:"," placeholder:"NAME,..." group:"tls" help:"Names for which to get certificates from a CA (ACME), in place of files. To set this is to agree to the CA's terms."`
+	ACMEEmail   string   `name:"acme-email" placeholder:"ADDRESS" group:"tls" help:"Where the CA reaches you."`
+	ACMECA      string   `name:"acme-ca" placeholder:"URL" group:"tls" help:"Directory of the CA. Empty: Let's Encrypt."`
+	ACMECARoots string   `name:"acme-ca-roots" placeholder:"FILE" group:"tls" help:"Certificates, PEM, to trust the CA's own server by. Empty: the system's."`
+	ACMEDir     string   `name:"acme-dir" placeholder:"DIR" group:"tls" help:"Where accounts, keys and certificates are kept. Empty: headwater/acme in the platform's folder for state."`
 
 	DataDir   string `name:"data-dir" placeholder:"DIR" group:"run" help:"Where live windows are kept over a restart. Only empty, which is memory only, is supported so far."`
 	LogLevel  string `name:"log-level" default:"info" enum:"debug,info,warn,error" group:"run" help:"Least level that is logged (debug, info, warn, error)."`
@@ -131,6 +143,9 @@ func (s *Settings) finish() error {
 		if _, _, err := net.SplitHostPort(a.addr); err != nil {
 			return bad(a.name, "%q is not an address: write host:port or :port", a.addr)
 		}
+	}
+	if err := s.checkHTTPS(); err != nil {
+		return err
 	}
 	if s.DataDir != "" {
 		return bad("data-dir", "%q: keeping live windows on disk is not supported yet; leave it empty, which is memory only", s.DataDir)
