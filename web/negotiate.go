@@ -56,6 +56,12 @@ func negotiate(values []string) (enc playlist.Encoding, ok bool) {
 	return enc, best > 0 || identity == unnamed && w.other != 0
 }
 
+// takesGzip says whether gzip may be sent, of what there is in no other coding.
+func takesGzip(values []string) bool {
+	w := readWish(values)
+	return w.codings[playlist.Gzip] > 0 || w.codings[playlist.Gzip] == unnamed && w.other > 0
+}
+
 func readWish(values []string) wish {
 	w := wish{codings: [...]int{unnamed, unnamed, unnamed, unnamed}, other: unnamed}
 	for _, v := range values {

@@ -203,12 +203,12 @@ func (a *pageAsset) serve(w http.ResponseWriter, r *http.Request) {
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", a.cacheControl)
 	header.Set("Vary", "Accept-Encoding")
-	if pageTakesGzip(r.Header.Values("Accept-Encoding")) {
+	if takesGzip(r.Header.Values("Accept-Encoding")) {
 		body, etag = a.gzipped(), `"`+a.etag+`-gzip"`
 		header.Set("Content-Encoding", "gzip")
 	}
 	header.Set("ETag", etag)
-	if pageETagListed(r.Header.Values("If-None-Match"), etag) {
+	if listsTag(r.Header.Values("If-None-Match"), etag, true) {
 		header.Del("Content-Encoding")
 		w.WriteHeader(http.StatusNotModified)
 		return
@@ -228,37 +228,4 @@ func pageReply(w http.ResponseWriter, r *http.Request, status int, cacheControl 
 	if r.Method != http.MethodHead {
 		w.Write([]byte(http.StatusText(status) + "\n"))
 	}
-}
-
-// pageTakesGzip reads Accept-Encoding: gzip named with a weight above 0, or else "*" so (RFC 9110 12.5.3).
-func pageTakesGzip(values []string) bool {
-	named, any := -1.0, -1.0
-	for item := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		coding, params, _ := strings.Cut(item, ";")
-		q := 1.0
-		if key, value, ok := strings.Cut(params, "="); ok && strings.EqualFold(strings.TrimSpace(key), "q") {
-			q, _ = strconv.ParseFloat(strings.TrimSpace(value), 64) // unreadable is 0: not wanted
-		}
-		switch strings.ToLower(strings.TrimSpace(coding)) {
-		case "gzip", "x-gzip":
-			named = max(named, q)
-		case "*":
-			any = max(any, q)
-		}
-	}
-	if named >= 0 {
-		return named > 0
-	}
-	return any > 0
-}
-
-// pageETagListed compares weakly, as If-None-Match asks (RFC 9110 13.1.2).
-func pageETagListed(values []string, etag string) bool {
-	for item := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		item = strings.TrimPrefix(strings.TrimSpace(item), "W/")
-		if item == etag || item == "*" {
-			return true
-		}
-	}
-	return false
 }

@@ -204,7 +204,7 @@ func TestPageValidators(t *testing.T) {
 	}
 }
 
-func TestPageTakesGzip(t *testing.T) {
+func TestTakesGzip(t *testing.T) {
 	for _, c := range []struct {
 		values []string
 		want   bool
@@ -213,7 +213,7 @@ func TestPageTakesGzip(t *testing.T) {
 		{[]string{"gzip;q=0"}, false}, {[]string{"gzip;q=0, *"}, false}, {[]string{"*"}, true}, {[]string{"*;q=0"}, false},
 		{[]string{"identity"}, false}, {[]string{"gzip;q=x"}, false},
 	} {
-		if got := pageTakesGzip(c.values); got != c.want {
+		if got := takesGzip(c.values); got != c.want {
 			t.Errorf("%q: %v", c.values, got)
 		}
 	}

@@ -150,8 +150,14 @@ func (d *Demuxer) enhancedVideo(ts, arrived int64, body []byte) error {
 	if err != nil {
 		return err
 	}
+	return d.each(&h, media.Video, ts, arrived)
+}
+
+// each hands over what an enhanced message has of each track.
+func (d *Demuxer) each(h *header, kind media.Kind, ts, arrived int64) error {
 	for more := true; more; {
 		var p part
+		var err error
 		if p, more, err = h.next(); err != nil {
 			return err
 		}
@@ -159,10 +165,19 @@ func (d *Demuxer) enhancedVideo(ts, arrived int64, body []byte) error {
 		if err != nil {
 			return err
 		}
-		if g == nil || g.out || g.video.out {
+		if g == nil || g.out {
 			continue
 		}
-		if err := d.settle(g, &g.video.slot, d.videoPart(g, ts, arrived, &h, p)); err != nil {
+		s := g.slot(kind)
+		switch {
+		case s.out:
+			continue
+		case kind == media.Video:
+			err = d.videoPart(g, ts, arrived, h, p)
+		default:
+			err = d.audioPart(g, ts, arrived, h, p)
+		}
+		if err := d.settle(g, s, err); err != nil {
 			return err
 		}
 	}
@@ -197,23 +212,7 @@ func (d *Demuxer) enhancedAudio(ts, arrived int64, body []byte) error {
 	if err != nil {
 		return err
 	}
-	for more := true; more; {
-		var p part
-		if p, more, err = h.next(); err != nil {
-			return err
-		}
-		g, err := d.group(p.track)
-		if err != nil {
-			return err
-		}
-		if g == nil || g.out || g.audio.out {
-			continue
-		}
-		if err := d.settle(g, &g.audio.slot, d.audioPart(g, ts, arrived, &h, p)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.each(&h, media.Audio, ts, arrived)
 }
 
 func (d *Demuxer) audioPart(g *group, ts, arrived int64, h *header, p part) error {

@@ -28,6 +28,14 @@ type slot struct {
 	hint      hint
 }
 
+// slot returns that of the track of a kind.
+func (g *group) slot(kind media.Kind) *slot {
+	if kind == media.Video {
+		return &g.video.slot
+	}
+	return &g.audio.slot
+}
+
 // A writerError is what a Writer, or Open, has returned, and not a parser.
 type writerError struct{ error }
 

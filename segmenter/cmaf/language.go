@@ -1,41 +1,16 @@
 package cmaf
 
-import "strings"
+import (
+	"cmp"
+
+	"headwater/segmenter/media"
+)
 
 // packLanguage packs a BCP 47 tag into mdhd's three letters of five bits (ISO/IEC 14496-12, 8.4.2.3), which are an ISO
-// 639-2/T code: "und" when the tag's primary language has none here.
-func packLanguage(tag string) uint16 {
-	primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
-	code := "und"
-	switch len(primary) {
-	case 2:
-		if i := strings.Index(iso639, " "+primary); i >= 0 && len(tag) > 0 {
-			code = iso639[i+3 : i+6]
-		}
-	case 3:
-		code = primary
-	}
-	var v uint16
-	for i := range 3 {
-		c := code[i]
-		if c < 'a' || c > 'z' {
-			return packLanguage("")
-		}
+// 639-2/T code: "und" when the tag's primary language has none.
+func packLanguage(tag string) (v uint16) {
+	for _, c := range []byte(cmp.Or(media.LanguageCode(tag), "und")) {
 		v = v<<5 | uint16(c-0x60)
 	}
 	return v
 }
-
-// iso639 pairs each code of ISO 639-1 with that of ISO 639-2/T.
-const iso639 = " aaaar ababk aeave afafr akaka amamh anarg arara asasm avava ayaym azaze" +
-	" babak bebel bgbul bhbih bibis bmbam bnben bobod brbre bsbos cacat ceche chcha cocos crcre csces cuchu cvchv cycym" +
-	" dadan dedeu dvdiv dzdzo eeewe elell eneng eoepo esspa etest eueus fafas ffful fifin fjfij fofao frfra fyfry" +
-	" gagle gdgla glglg gngrn guguj gvglv hahau heheb hihin hohmo hrhrv hthat huhun hyhye hzher" +
-	" iaina idind ieile igibo iiiii ikipk ioido isisl itita iuiku jajpn jvjav" +
-	" kakat kgkon kikik kjkua kkkaz klkal kmkhm knkan kokor krkau kskas kukur kvkom kwcor kykir" +
-	" lalat lbltz lglug lilim lnlin lolao ltlit lulub lvlav mgmlg mhmah mimri mkmkd mlmal mnmon mrmar msmsa mtmlt mymya" +
-	" nanau nbnob ndnde nenep ngndo nlnld nnnno nonor nrnbl nvnav nynya ococi ojoji omorm orori ososs" +
-	" papan pipli plpol pspus ptpor quque rmroh rnrun roron rurus rwkin" +
-	" sasan scsrd sdsnd sesme sgsag sisin skslk slslv smsmo snsna sosom sqsqi srsrp ssssw stsot susun svswe swswa" +
-	" tatam tetel tgtgk ththa titir tktuk tltgl tntsn toton trtur tstso tttat twtwi tytah" +
-	" uguig ukukr ururd uzuzb veven vivie vovol wawln wowol xhxho yiyid yoyor zazha zhzho zuzul"

@@ -2,6 +2,8 @@ package mpegts
 
 import (
 	"encoding/binary"
+
+	"headwater/segmenter/media"
 )
 
 const (
@@ -36,7 +38,7 @@ func appendPSI(dst []byte, counter byte, video, audio *Source) []byte {
 	if audio != nil {
 		version |= 2
 		b = append(b, typeAAC, 0xe0|audioPID>>8, audioPID&0xff, 0xf0)
-		if code := language(audio.Track.Language); code != "" {
+		if code := media.LanguageCode(audio.Track.Language); code != "" {
 			b = append(b, 6, 10, 4) // ISO_639_language_descriptor (2.6.18)
 			b = append(b, code...)
 			b = append(b, 0) // audio_type: undefined

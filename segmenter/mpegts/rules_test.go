@@ -124,7 +124,7 @@ func TestLanguage(t *testing.T) {
 	for tag, want := range map[string]string{
 		"": "", "de": "deu", "DE-at": "deu", "eng": "eng", "en-US": "eng", "und": "", "xx": "", "e": "", "e1g": "", "x-private": "", "zh-Hans": "zho",
 	} {
-		if got := language(tag); got != want {
+		if got := media.LanguageCode(tag); got != want {
 			t.Errorf("%q is %q, want %q", tag, got, want)
 		}
 	}

@@ -1,9 +1,9 @@
-package mpegts
+package media
 
 import "strings"
 
-// language returns the ISO 639-2/T code of a BCP 47 tag's primary language, "" when it has none here.
-func language(tag string) string {
+// LanguageCode returns the ISO 639-2/T code of a BCP 47 tag's primary language, "" when that has none, or is "und".
+func LanguageCode(tag string) string {
 	primary, _, _ := strings.Cut(strings.ToLower(tag), "-")
 	switch len(primary) {
 	case 2:
