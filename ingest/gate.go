@@ -20,7 +20,7 @@ import (
 // MaxName is the longest stream name in bytes, application and slash included.
 const MaxName = 200
 
-// DefaultTakeoverWait is how long a Gate waits for the end of a publication that it kicked. Closing a socket wakes its
+// DefaultTakeoverWait is how long a publication waits for the end of the one that was kicked for it. Closing a socket wakes its
 // reader at once; what may take longer is the last part's way to the disk.
 const DefaultTakeoverWait = 2 * time.Second
 
@@ -28,12 +28,13 @@ const DefaultTakeoverWait = 2 * time.Second
 // name, whatever protocols they come by. Its fields must not change once it is in use.
 type Gate struct {
 	// Target opens a publication that has been let through: name is the stream's, req.Rendition which of its renditions is
-	// published, and both are valid. Nobody else has the two until the Writer is closed. If req.Track is not "", it is the end of
-	// req.Rendition: Source has the beginning.
+	// published, and both are valid, as is req.Role. Nobody else has the three until the Writer is closed. If req.Track is not "", it is the end of
+	// req.Rendition: Source has the beginning. ctx is that of Publish. Target may be called, and the Writer be given what has been
+	// kept for it, by another goroutine than the one that publishes; see Takeover.
 	Target func(ctx context.Context, name string, req Request) (Writer, error)
 
-	// Keys may publish under any name, KeyByName (by "<app>/<name>") under that name. When both are empty everybody may
-	// publish; an empty string in them fits nobody.
+	// Keys may publish under any name, KeyByName (by "<app>/<name>") the renditions of that stream, and under that name. When both are
+	// empty everybody may publish; an empty string in them fits nobody.
 	Keys      []string
 	KeyByName map[string]string
 
@@ -46,9 +47,13 @@ type Gate struct {
 	Suffix     *regexp.Regexp
 	Renditions map[string]Rendition
 
-	// Takeover lets a second publication kick the first one out and replace it; otherwise it is refused with ErrInUse. The
-	// new Writer is opened after the old one's Close has returned. If that takes longer than TakeoverWait (0 is
-	// DefaultTakeoverWait) the newcomer is refused after all.
+	// Takeover lets a second publication replace the first one, which is kicked; otherwise it is refused with ErrInUse. The
+	// newcomer gets its Writer at once, and nothing happens to the first before something has come that a player can begin with:
+	// a key frame, or, if no video is announced, a second of audio. From there on samples are kept until the first one's Close
+	// has returned; then Target is called and gets them. If that takes longer than TakeoverWait (0 is DefaultTakeoverWait), or
+	// more comes than is kept, the newcomer is refused after all: WriteSample returns an error that wraps ErrInUse. An error of
+	// Target is returned by WriteSample likewise. If the first one leaves by itself the newcomer has its place at once. One
+	// newcomer at a time may wait for a place; others are refused.
 	Takeover     bool
 	TakeoverWait time.Duration
 
@@ -62,29 +67,33 @@ type Gate struct {
 	stats struct{ admitted, takeovers, badName, denied, inUse, failed atomic.Int64 }
 }
 
-// A Rendition is one publication's place: a stream, "<app>/<name>", and which of its renditions; "" is the only one or the
-// source.
-type Rendition struct{ Stream, Name string }
+// A Rendition is one publication's place: a stream, "<app>/<name>", which of its renditions, "" is the only one or the source, and
+// whether as the backup of whoever else publishes that.
+type Rendition struct {
+	Stream, Name string
+	Backup       bool
+}
 
 // GateStats are counts since the Gate was made.
 type GateStats struct {
 	Live      int   // publications now, but for those that are made here
 	Admitted  int64 // publications let through, and opened by Target
-	Takeovers int64 // publications that were kicked for another
+	Takeovers int64 // publications that were kicked for another, which has their place
 
-	// Publications refused:
+	// Publications refused, at once or later:
 	BadName int64 // ErrBadName
 	Denied  int64 // ErrDenied
 	InUse   int64 // ErrInUse
-	Failed  int64 // by Target, or because the request ended first
+	Failed  int64 // by Target
 }
 
 // An admission is one publication's hold on its name.
 type admission struct {
 	kick func(error)
 	made bool          // here: see Make
-	done chan struct{} // closed when the name is free again
-	free func()        // frees the name; more than once is as good as once
+	next *admission    // has the name when this one lets go of it; nil is nobody. Protected by Gate.mu.
+	done chan struct{} // closed when this one has let go of the name
+	free func()        // lets go of it; more than once is as good as once
 }
 
 // Stats returns the counts as they are now.
@@ -112,9 +121,16 @@ func (g *Gate) Stats() GateStats {
 // does not learn what is live.
 func (g *Gate) Publish(ctx context.Context, req Request) (Writer, error) {
 	w, err := g.publish(ctx, req)
+	if err != nil {
+		g.refused(err)
+		return nil, err
+	}
+	return w, nil
+}
+
+// refused counts why a publication is.
+func (g *Gate) refused(err error) {
 	switch {
-	case err == nil:
-		g.stats.admitted.Add(1)
 	case errors.Is(err, ErrBadName):
 		g.stats.badName.Add(1)
 	case errors.Is(err, ErrDenied):
@@ -124,51 +140,71 @@ func (g *Gate) Publish(ctx context.Context, req Request) (Writer, error) {
 	default:
 		g.stats.failed.Add(1)
 	}
-	return w, err
 }
 
-func (g *Gate) publish(ctx context.Context, req Request) (_ Writer, err error) {
+func (g *Gate) publish(ctx context.Context, req Request) (Writer, error) {
 	if err := CheckName(req.Name); err != nil {
 		return nil, err
 	}
 	if app, _, _ := strings.Cut(req.Name, "/"); slices.Contains(g.Reserved, app) {
 		return nil, fmt.Errorf("%w: the application name %q is reserved", ErrBadName, app)
 	}
-	if !g.allowed(req.Name, req.Key) {
-		return nil, ErrDenied
-	}
 	place, err := g.place(req)
+	if !g.allowed(req.Key, req.Name, place.Stream) {
+		return nil, ErrDenied // whatever else is wrong
+	}
 	if err != nil {
 		return nil, err
 	}
-	a, err := g.admit(ctx, place, req)
+	first, _ := req.First.(*challenger)
+	if first != nil && first.settled() {
+		if err := first.through(); err != nil {
+			return nil, err
+		}
+		first = nil
+	}
+	a := &admission{kick: req.Kick}
+	old, err := g.take(place, a)
 	if err != nil {
 		return nil, err
 	}
+	open := func() (Writer, error) { return g.open(ctx, place, req, a) }
+	if old == nil && first == nil {
+		return open()
+	}
+	return g.challenge(a, old, first, open), nil
+}
+
+// open opens the publication that has got its place, or frees that.
+func (g *Gate) open(ctx context.Context, place Rendition, req Request, a *admission) (Writer, error) {
 	opened := false
 	defer func() { // also when Target panics
 		if !opened {
 			a.free()
 		}
 	}()
-	req.Rendition = place.Name
+	req.Rendition, req.Role = place.Name, Primary
+	if place.Backup {
+		req.Role = Backup
+	}
 	req.Language, req.Label = CleanLanguage(req.Language), CleanLabel(req.Label)
 	w, err := g.Target(ctx, place.Stream, req)
 	if err != nil {
 		return nil, err
 	}
 	opened = true
+	g.stats.admitted.Add(1)
 	return &gateWriter{Writer: w, free: a.free, language: req.Language, label: req.Label, rendition: place.Name, track: req.Track != ""}, nil
 }
 
 // Make lets a publication through that is made here of another one, by what open opens: it needs no key. Whoever really publishes
-// comes before it: it gets ErrInUse where somebody does, and is kicked for somebody who comes later, whatever Takeover says. Then
-// WriteSample returns ErrKicked.
+// comes before it: it gets ErrInUse where somebody does, and is kicked for the samples of somebody who comes later, as Takeover
+// describes and whatever it says. Then WriteSample returns ErrKicked.
 func (g *Gate) Make(place Rendition, open func() (Writer, error)) (Writer, error) {
 	kicked := new(atomic.Bool)
-	_, a := g.take(place, &admission{kick: func(error) { kicked.Store(true) }, made: true})
-	if a == nil {
-		return nil, ErrInUse
+	a := &admission{kick: func(error) { kicked.Store(true) }, made: true}
+	if _, err := g.take(place, a); err != nil {
+		return nil, err
 	}
 	opened := false
 	defer func() { // also when open panics
@@ -206,6 +242,13 @@ func (g *Gate) place(req Request) (Rendition, error) {
 	if !ok {
 		p = g.suffixed(req)
 	}
+	switch req.Role {
+	case Backup:
+		p.Backup = true
+	case Primary, "":
+	default:
+		return p, ErrBadRole
+	}
 	if req.Track != "" {
 		if err := CheckRendition(req.Track); err != nil {
 			return p, err
@@ -228,69 +271,60 @@ func (r *Request) Source() string {
 
 // suffixed finds the rendition that the request asks for, or that its name ends in.
 func (g *Gate) suffixed(req Request) Rendition {
-	p := Rendition{req.Name, req.Rendition}
+	p := Rendition{Stream: req.Name, Name: req.Rendition}
 	if p.Name == "" && g.Suffix != nil {
 		app, name, _ := strings.Cut(req.Name, "/")
 		for _, at := range g.Suffix.FindAllStringIndex(name, -1) {
 			if rung := strings.TrimLeft(name[at[0]:], "_-.~"); at[0] > 0 && at[1] == len(name) && rung != "" {
-				p = Rendition{app + "/" + name[:at[0]], rung}
+				p = Rendition{Stream: app + "/" + name[:at[0]], Name: rung}
 			}
 		}
 	}
 	return p
 }
 
-// admit takes hold of a place for the request.
-func (g *Gate) admit(ctx context.Context, place Rendition, req Request) (*admission, error) {
-	var timeout <-chan time.Time
-	for {
-		old, mine := g.take(place, &admission{kick: req.Kick})
-		if mine != nil {
-			if timeout != nil {
-				g.stats.takeovers.Add(1)
-			}
-			return mine, nil
-		}
-		if !g.Takeover && !old.made {
-			return nil, ErrInUse
-		}
-		if timeout == nil {
-			t := time.NewTimer(cmp.Or(g.TakeoverWait, DefaultTakeoverWait))
-			defer t.Stop()
-			timeout = t.C
-		}
-		if old.kick != nil {
-			old.kick(ErrKicked)
-		}
-		select {
-		case <-old.done: // somebody else may have been quicker; then it is kicked in turn
-		case <-timeout:
-			return nil, fmt.Errorf("%w, and does not let go of it", ErrInUse)
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-	}
-}
-
-// take gives the place to a if it is free, and returns who has it otherwise.
-func (g *Gate) take(place Rendition, a *admission) (old, mine *admission) {
+// take gives the place to a if it is free, and otherwise makes a the next who has it, and returns who has it before.
+func (g *Gate) take(place Rendition, a *admission) (old *admission, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if old := g.live[place]; old != nil {
-		return old, nil
+	old = g.live[place]
+	if old != nil && (a.made || !g.Takeover && !old.made) {
+		return nil, ErrInUse
+	}
+	if old != nil && old.next != nil {
+		return nil, fmt.Errorf("%w, and another one waits to take over", ErrInUse)
 	}
 	a.done = make(chan struct{})
 	a.free = sync.OnceFunc(func() {
 		g.mu.Lock()
-		delete(g.live, place)
+		if a.next != nil {
+			g.live[place], a.next = a.next, nil
+		} else {
+			delete(g.live, place)
+		}
 		g.mu.Unlock()
 		close(a.done)
 	})
+	if old != nil {
+		old.next = a
+		return old, nil
+	}
 	if g.live == nil {
 		g.live = map[Rendition]*admission{}
 	}
 	g.live[place] = a
-	return nil, a
+	return nil, nil
+}
+
+// withdraw undoes that a is the next after old. It says false if a has the place by now.
+func (g *Gate) withdraw(a, old *admission) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if old.next != a {
+		return false
+	}
+	old.next = nil
+	return true
 }
 
 // A gateWriter frees the name when it is closed, tells what the publisher has said of its audio, and is the Writer itself for
@@ -346,8 +380,8 @@ func (w *madeWriter) WriteSample(track int, s *media.Sample) error {
 	return w.Writer.WriteSample(track, s)
 }
 
-// allowed says whether key opens name. It takes the same time for every key that does not, but for the key's length.
-func (g *Gate) allowed(name, key string) bool {
+// allowed says whether key opens one of the names. It takes the same time for every key that does not, but for the key's length.
+func (g *Gate) allowed(key string, names ...string) bool {
 	if len(g.Keys) == 0 && len(g.KeyByName) == 0 {
 		return true
 	}
@@ -369,8 +403,10 @@ func (g *Gate) allowed(name, key string) bool {
 	for i := range g.keyHashes {
 		ok |= subtle.ConstantTimeCompare(h[:], g.keyHashes[i][:])
 	}
-	if want, found := g.nameHash[name]; found {
-		ok |= subtle.ConstantTimeCompare(h[:], want[:])
+	for _, name := range names {
+		if want, found := g.nameHash[name]; found {
+			ok |= subtle.ConstantTimeCompare(h[:], want[:])
+		}
 	}
 	return ok == 1
 }

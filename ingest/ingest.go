@@ -5,6 +5,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"headwater/segmenter/media"
 )
@@ -16,9 +17,14 @@ type Request struct {
 	// Rendition is which of the stream's renditions is published, "720p", for a stream that several publications feed; "" is
 	// the only one or the source. As it comes from an encoder, it has not been validated.
 	Rendition string
+	// Role is Primary or Backup: two publications may feed one rendition, see Rendition. As it comes from an encoder, it has not
+	// been validated; "" is Primary.
+	Role string
 	// Track is which track of a connection that carries several of a kind, "track1", and has published this Name and Rendition
 	// already, is to be published beside it: it becomes a rendition of its own, on the timestamps of the first. "" is the first.
 	Track string
+	// First is, with Track, what Publish has returned for the connection's first track: this one begins after that has.
+	First Writer
 	// Language and Label are what the publisher says of its audio, for tracks that do not say it themselves: a BCP 47 tag and a
 	// name for people. They have not been validated.
 	Language, Label string
@@ -30,8 +36,15 @@ type Request struct {
 	Kick func(reason error)
 }
 
+// The roles of a publication.
+const (
+	Primary = "primary"
+	Backup  = "backup"
+)
+
 // A Publisher accepts publications. It decides by name and key, and may refuse: with an error that wraps ErrDenied,
-// ErrInUse or ErrBadName.
+// ErrInUse or ErrBadName. Where somebody else has to go first, it may also refuse later: then the Writer's methods return that
+// error. ctx is to last as long as the publication.
 type Publisher interface {
 	Publish(ctx context.Context, req Request) (Writer, error)
 }
@@ -54,6 +67,7 @@ var (
 	ErrDenied  = errors.New("publish key refused")
 	ErrInUse   = errors.New("somebody else is publishing under this name")
 	ErrBadName = errors.New("not a valid stream name")
+	ErrBadRole = fmt.Errorf("%w: its role is neither %s nor %s", ErrBadName, Primary, Backup)
 	// ErrKicked is the reason with which a takeover kicks the earlier publisher.
 	ErrKicked = errors.New("another publisher took over")
 )

@@ -109,11 +109,11 @@ func (g group) rate() int {
 }
 
 // alternatives are the EXT-X-MEDIA of a group.
-func alternatives(p *segmenter.Presentation, g group) (out []*m3u8.Alternative) {
+func alternatives(p *segmenter.Presentation, g group, path pathway) (out []*m3u8.Alternative) {
 	for i, d := range g.members {
 		out = append(out, &m3u8.Alternative{
 			Type: "AUDIO", GroupId: g.id, Name: g.names[i], Language: language(d.Track.Language),
-			Default: i == 0, Autoselect: "YES", URI: uri(p, d),
+			Default: i == 0, Autoselect: "YES", URI: path.base + uri(d),
 		})
 	}
 	return out

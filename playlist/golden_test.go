@@ -32,6 +32,19 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// inOrder fails the test unless got has each of want after the one before.
+func inOrder(t *testing.T, got string, want []string) {
+	t.Helper()
+	rest := got
+	for _, s := range want {
+		i := strings.Index(rest, s)
+		if i < 0 {
+			t.Fatalf("no %q, or not in this place:\n%s", s, got)
+		}
+		rest = rest[i+len(s):]
+	}
+}
+
 // larger gives the lane another size, and so another initialization section.
 func (l *lane) larger() {
 	track := l.in.Track
@@ -199,14 +212,7 @@ func TestMedia(t *testing.T) {
 			playlisttest.Check(t, []byte(got))
 			playlisttest.CheckReports(t, []byte(got), 1)
 			golden(t, c.name, got)
-			rest := got
-			for _, s := range c.has {
-				i := strings.Index(rest, s)
-				if i < 0 {
-					t.Fatalf("no %q, or not in this place:\n%s", s, got)
-				}
-				rest = rest[i+len(s):]
-			}
+			inOrder(t, got, c.has)
 			for _, s := range c.not {
 				if strings.Contains(got, s) {
 					t.Errorf("%q:\n%s", s, got)

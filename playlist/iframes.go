@@ -16,57 +16,62 @@ import (
 const rangeBytes = 30
 
 func iframesSize(w *segmenter.Window) int {
-	n := headBytes
+	more := placeBytes(w.Rendition)
+	n := headBytes + len(w.Segments)*(segmentBytes+rangeBytes+more)
 	for _, s := range w.Segments {
-		n += segmentBytes + rangeBytes
 		if s.Discontinuity {
-			n += changeBytes
+			n += changeBytes + more
 		}
 	}
 	return n
-}
-
-// iframeBytes is how long the range of a segment is, from its beginning on, that holds its first I-frame: the moof box, the
-// mdat header, and the first sample's data. It is 0 when the segment does not begin with one.
-func iframeBytes(s *segmenter.Segment) int {
-	if s.Gap || !s.Independent || len(s.Parts) == 0 {
-		return 0
-	}
-	p := s.Parts[0]
-	return p.HeadSize() + int(p.Samples[0].Size)
 }
 
 // AppendIFramesOnly appends the I-frame playlist of w, which is of a video rendition, to dst.
 func AppendIFramesOnly(dst []byte, w *segmenter.Window) []byte {
 	// EXT-X-MAP in a playlist of I-frames needs version 5, ranges and EXT-X-I-FRAMES-ONLY 4 (RFC 8216bis 8).
 	dst = appendPlainHead(dst, 5, w.TargetDuration)
+	if w.Rendition.Run.Config.Event {
+		dst = append(dst, event...)
+	}
 	dst = append(dst, "#EXT-X-I-FRAMES-ONLY\n#EXT-X-INDEPENDENT-SEGMENTS\n"...)
 	first := w.Open.MSN
 	if len(w.Segments) > 0 {
 		first = w.Segments[0].MSN
 	}
 	dst = appendCounters(dst, first, w.DiscSeq)
-	initHash := ""
+	initHash, at := "", placesOf(w.Rendition, "")
 	for _, s := range w.Segments {
-		dst = appendStart(dst, s.Discontinuity, s.Init, &initHash, s.Time)
-		n := iframeBytes(s)
-		if n == 0 {
-			dst = append(dst, "#EXT-X-GAP\n"...)
-		}
-		dst = appendDuration(dst, s, w.TargetDuration)
-		if n > 0 {
-			dst = append(dst, "#EXT-X-BYTERANGE:"...)
-			dst = strconv.AppendInt(dst, int64(n), 10)
-			dst = append(dst, "@0\n"...)
-		}
-		dst = appendSegmentName(dst, s.MSN)
-		dst = append(dst, '\n')
+		dst = appendEntry(dst, &at, s, w.TargetDuration, &initHash, true)
 	}
 	if w.Ended {
 		dst = append(dst, "#EXT-X-ENDLIST\n"...)
 	}
 	return dst
 }
+
+// appendEntry appends a segment, or its first I-frame, without parts.
+func appendEntry(dst []byte, at *places, s *segmenter.Segment, target int, initHash *string, iframe bool) []byte {
+	dst = appendStart(dst, at, s.Discontinuity, s.Init, initHash, s.Time)
+	n := 0
+	if iframe {
+		n = s.IFrameSize()
+	}
+	if s.Gap || iframe && n == 0 {
+		dst = append(dst, "#EXT-X-GAP\n"...)
+	}
+	dst = appendDuration(dst, s, target)
+	if n > 0 {
+		dst = append(dst, "#EXT-X-BYTERANGE:"...)
+		dst = strconv.AppendInt(dst, int64(n), 10)
+		dst = append(dst, "@0\n"...)
+	}
+	k := len(dst)
+	return append(at.place(appendSegmentName(dst, s.MSN), k), '\n')
+}
+
+// event says that nothing leaves the playlist while the run lasts (RFC 8216bis 4.4.3.5). It is in all playlists of the run or in none
+// (6.2.4).
+const event = "#EXT-X-PLAYLIST-TYPE:EVENT\n"
 
 // appendPlainHead appends the first tags of a playlist without low latency. It offers no EXT-X-SERVER-CONTROL: whoever plays
 // it knows none.
@@ -98,10 +103,10 @@ func appendDuration(dst []byte, s *segmenter.Segment, target int) []byte {
 // the variant.
 func iframeRates(d *segmenter.Described) (peak, average int) {
 	wholePeak, wholeAverage := rates(d, unknownVideoRate)
-	p, a := measureIFrames(d.Rendition.Window())
-	if p == 0 {
+	if d.IFramePeak == 0 {
 		return wholePeak, wholeAverage
 	}
+	p, a := float64(d.IFramePeak), float64(d.IFrameAverage)
 	if d.Peak > 0 {
 		p *= float64(wholePeak) / float64(d.Peak)
 	}
@@ -110,35 +115,6 @@ func iframeRates(d *segmenter.Described) (peak, average int) {
 	}
 	peak = max(min(int(p), wholePeak), 1)
 	return peak, max(min(int(a), peak), 1)
-}
-
-// measureIFrames returns bits a second of w's I-frames.
-func measureIFrames(w *segmenter.Window) (peak, average float64) {
-	td := float64(max(w.TargetDuration, 1))
-	seconds := func(s *segmenter.Segment) float64 { return float64(segmentUnits(s, w.TargetDuration)) / unit }
-	var bytes, dur float64
-	for i, s := range w.Segments {
-		if iframeBytes(s) == 0 {
-			continue
-		}
-		bytes += float64(iframeBytes(s))
-		dur += seconds(s)
-		var b, t float64 // of the entries from j to i
-		for j := i; j >= 0 && iframeBytes(w.Segments[j]) > 0; j-- {
-			b += float64(iframeBytes(w.Segments[j]))
-			t += seconds(w.Segments[j])
-			if t > 1.5*td && j < i {
-				break
-			}
-			if t >= 0.5*td {
-				peak = max(peak, b*8/t)
-			}
-		}
-	}
-	if dur > 0 {
-		average = bytes * 8 / dur
-	}
-	return max(peak, average), average // a short first segment is better than no figure
 }
 
 // stableIFrames is the stable identifier of d's I-frame playlist: no rendition's, whose IDs are path elements.

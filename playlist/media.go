@@ -19,7 +19,7 @@ const (
 	skipUntil   = 6 // the least Skip Boundary there may be (RFC 8216bis 4.4.3.8)
 )
 
-// holdBack is the factor of the part target in PART-HOLD-BACK: the draft asks for twice, Apple's players for three times.
+// holdBack is the least factor of the part target in PART-HOLD-BACK: the draft asks for twice, Apple's players for three times.
 const holdBack = 3
 
 // Sizes from which the capacity of a playlist is guessed, with a little to spare.
@@ -33,15 +33,16 @@ const (
 
 func mediaSize(w *segmenter.Window, skip Skip) int {
 	n := headBytes + partBytes*len(w.Open.Parts) + reportBytes*len(w.Siblings)
+	more := placeBytes(w.Rendition)
 	l := lay(w)
 	from := 0
 	if skip != NoSkip {
 		from = l.skipped
 	}
 	for i, s := range w.Segments[from:] {
-		n += segmentBytes
+		n += segmentBytes + more
 		if s.Discontinuity {
-			n += changeBytes
+			n += changeBytes + more
 		}
 		if from+i >= l.parts {
 			n += partBytes * len(s.Parts)
@@ -57,28 +58,32 @@ type layout struct {
 	independent bool // no segment is listed that begins with anything but a sync sample
 }
 
+// partsSlack is by how much sooner parts are removed. The parts of the open segment may sum to a little more than the segment
+// then lasts, for timestamps are rounded: at exactly so many target durations from the end, what had been removed would come back,
+// which is not among the edits that a playlist may see (RFC 8216bis 6.2.1).
+const partsSlack = unit / 100
+
 // lay measures distances as a client does: by the durations that are listed, from the end of the last of them.
 func lay(w *segmenter.Window) layout {
 	td := int64(w.TargetDuration) * unit
-	l := layout{parts: len(w.Segments), independent: true}
+	l := layout{parts: len(w.Segments), independent: w.Mixed == 0}
 	var dist int64 // from the end of the playlist back to the end of segment i
 	if parts := openParts(w); len(parts) > 0 {
 		ts := w.Open.Init.Track.Timescale
 		last := parts[len(parts)-1]
 		dist = media.Rescale(last.Time+last.Duration, ts, unit) - media.Rescale(parts[0].Time, ts, unit)
-		l.independent = parts[0].Independent
+		l.independent = l.independent && parts[0].Independent
 	}
 	hasParts := w.Rendition.PartTarget() > 0
-	for i := len(w.Segments) - 1; i >= 0; i-- {
-		s := w.Segments[i]
-		if hasParts && dist < partsWithin*td {
+	for i := len(w.Segments) - 1; i >= 0; i-- { // no further than the Skip Boundary: the list may be long
+		if hasParts && dist < partsWithin*td-partsSlack {
 			l.parts = i
 		}
-		if l.skipped == 0 && dist >= skipUntil*td {
+		if dist >= skipUntil*td {
 			l.skipped = i + 1
+			break
 		}
-		l.independent = l.independent && (s.Independent || s.Gap)
-		dist += segmentUnits(s, w.TargetDuration)
+		dist += segmentUnits(w.Segments[i], w.TargetDuration)
 	}
 	if w.Ended {
 		l.skipped = 0 // delivery directives mean nothing any more (RFC 8216bis 6.2.5)
@@ -99,33 +104,44 @@ func openParts(w *segmenter.Window) []*segmenter.Part {
 // AppendMedia appends the Media Playlist of w to dst: a Playlist Delta Update if skip asks for one and there is something
 // to skip.
 func AppendMedia(dst []byte, w *segmenter.Window, skip Skip) []byte {
+	return appendMedia(dst, w, skip, nil)
+}
+
+// appendMedia takes what it can from the blocks of w's rendition, if there are any.
+func appendMedia(dst []byte, w *segmenter.Window, skip Skip, older *blocks) []byte {
 	l := lay(w)
 	skipped := 0
 	if skip != NoSkip {
 		skipped = l.skipped
 	}
 	dst = appendHead(dst, w, l, skipped)
+	at := placesOf(w.Rendition, "")
 
 	var initHash string // the EXT-X-MAP in force; a delta update repeats it, and so needs nothing of an older playlist
-	for i := skipped; i < len(w.Segments); i++ {
-		s := w.Segments[i]
-		dst = appendStart(dst, s.Discontinuity, s.Init, &initHash, s.Time)
-		if i >= l.parts {
-			dst = appendParts(dst, w, s.Init, s.Parts)
+	i := skipped
+	for i < l.parts {
+		var n int
+		if dst, n = older.append(dst, w, &at, i, l.parts, &initHash); n == 0 {
+			dst, n = appendEntry(dst, &at, w.Segments[i], w.TargetDuration, &initHash, false), 1
 		}
+		i += n
+	}
+	for _, s := range w.Segments[i:] {
+		dst = appendStart(dst, &at, s.Discontinuity, s.Init, &initHash, s.Time)
+		dst = appendParts(dst, w, s.Init, s.Parts)
 		if s.Gap {
 			dst = append(dst, "#EXT-X-GAP\n"...)
 		}
 		dst = appendDuration(dst, s, w.TargetDuration)
-		dst = appendSegmentName(dst, s.MSN)
-		dst = append(dst, '\n')
+		n := len(dst)
+		dst = append(at.place(appendSegmentName(dst, s.MSN), n), '\n')
 	}
 
 	// The tags of a segment come before its first part (RFC 8216bis 4.4.4.9), and not before there is one: a hint is not a
 	// part, and tags that nothing follows would apply to nothing.
 	if parts := openParts(w); len(parts) > 0 {
 		o := &w.Open
-		dst = appendStart(dst, o.Discontinuity, o.Init, &initHash, o.Time)
+		dst = appendStart(dst, &at, o.Discontinuity, o.Init, &initHash, o.Time)
 		dst = appendParts(dst, w, o.Init, parts)
 	}
 	if w.NextPart >= 0 && !w.Ended {
@@ -157,11 +173,14 @@ func appendHead(dst []byte, w *segmenter.Window, l layout, skipped int) []byte {
 	}
 	dst = append(dst, "#EXT-X-TARGETDURATION:"...)
 	dst = strconv.AppendInt(dst, int64(w.TargetDuration), 10)
+	if w.Rendition.Run.Config.Event {
+		dst = append(append(dst, '\n'), event[:len(event)-1]...)
+	}
 	dst = append(dst, "\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES"...)
 	target := w.Rendition.PartTarget()
 	if target > 0 {
 		dst = append(dst, ",PART-HOLD-BACK="...)
-		dst = appendNanos(dst, holdBack*target)
+		dst = appendNanos(dst, max(holdBack*target, int64(w.Rendition.Run.HoldBack())))
 	}
 	dst = append(dst, ",CAN-SKIP-UNTIL="...)
 	dst = strconv.AppendInt(dst, skipUntil*int64(w.TargetDuration), 10)
@@ -185,19 +204,22 @@ func appendHead(dst []byte, w *segmenter.Window, l layout, skipped int) []byte {
 }
 
 // appendStart appends what comes before a segment, and before its first part.
-func appendStart(dst []byte, discontinuity bool, in *segmenter.Init, inForce *string, at int64) []byte {
+func appendStart(dst []byte, at *places, discontinuity bool, in *segmenter.Init, inForce *string, date int64) []byte {
 	if discontinuity {
 		dst = append(dst, "#EXT-X-DISCONTINUITY\n"...)
 	}
 	if in.Hash != *inForce {
 		*inForce = in.Hash
-		dst = append(dst, `#EXT-X-MAP:URI="i`...)
+		dst = append(dst, `#EXT-X-MAP:URI="`...)
+		n := len(dst)
+		dst = append(dst, 'i')
 		dst = append(dst, in.Hash...)
-		dst = append(dst, initSuffix+"\"\n"...)
+		dst = at.place(append(dst, initSuffix...), n)
+		dst = append(dst, "\"\n"...)
 	}
 	dst = append(dst, "#EXT-X-PROGRAM-DATE-TIME:"...)
 	const half = int64(time.Millisecond / 2) // AppendFormat would cut the time off
-	dst = time.Unix(0, at+half).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
+	dst = time.Unix(0, date+half).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
 	return append(dst, '\n')
 }
 

@@ -86,7 +86,7 @@ func TestDates(t *testing.T) {
 		{time.Date(2024, 2, 29, 12, 0, 0, 40_000_000, time.FixedZone("", 3600)), "2024-02-29T11:00:00.040Z"},
 	} {
 		hash := someHash
-		got := string(appendStart(nil, false, initOf2(hash), &hash, c.at.UnixNano()))
+		got := string(appendStart(nil, &places{}, false, initOf2(hash), &hash, c.at.UnixNano()))
 		mustEqual(t, "date", got, "#EXT-X-PROGRAM-DATE-TIME:"+c.want+"\n")
 	}
 }
@@ -128,6 +128,16 @@ func TestGuessedSize(t *testing.T) {
 		w := c.w()
 		if guess, n := mediaSize(w, c.skip), len(text(w, c.skip)); guess < n || guess > 2*n+headBytes {
 			t.Errorf("%s: guessed %d bytes, are %d", c.name, guess, n)
+		}
+	}
+}
+
+// PART-HOLD-BACK is three part targets at least (Apple's players), or what is set.
+func TestPartHoldBack(t *testing.T) {
+	for set, want := range map[time.Duration]string{0: "1.002", 500 * time.Millisecond: "1.002", 3 * time.Second: "3.0"} {
+		b := newBroadcast(segmenter.Config{PartTarget: segmenter.DefaultPartTarget, PartHoldBack: set}).segments(8)
+		if body := text(b.video.r.Window(), NoSkip); !strings.Contains(body, ",PART-HOLD-BACK="+want+",") {
+			t.Errorf("%v: no %s in\n%s", set, want, body)
 		}
 	}
 }

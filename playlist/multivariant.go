@@ -41,6 +41,10 @@ const (
 // renditions as a group, and beside several one for the audio alone; and then the I-frame playlists, in the same order.
 // Beside a single one it would only be one more audio stream to programs that read them all, as ffmpeg does.
 func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
+	return appendMultivariant(dst, p, pathwaysOf(p, ""), steeringLine(p, ""))
+}
+
+func appendMultivariant(dst []byte, p *segmenter.Presentation, paths []pathway, steering string) []byte {
 	video, audio := split(p)
 	m := m3u8.NewMasterPlaylist()
 	// Players do not read this playlist again, so it promises nothing that a change of the encoder's could break
@@ -51,34 +55,38 @@ func AppendMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	// What the library cannot write, for each EXT-X-MEDIA, then each EXT-X-STREAM-INF, then each EXT-X-I-FRAME-STREAM-INF.
 	var lacking [][]string
 	groups := map[string][]*m3u8.Alternative{}
-	for _, v := range all {
-		params := v.params(ranged(video))
-		if g := v.group; len(g.members) > 1 || len(video) > 0 && len(g.members) > 0 {
-			if groups[g.id] == nil { // the library writes it before the first variant that plays it
-				for _, d := range g.members {
-					lacking = append(lacking, mediaAttributes(d))
+	for _, path := range paths {
+		for _, v := range all {
+			params := v.params(ranged(video))
+			if g := path.group(v.group); len(g.members) > 1 || len(video) > 0 && len(g.members) > 0 {
+				if groups[g.id] == nil { // the library writes it before the first variant that plays it
+					for _, d := range g.members {
+						lacking = append(lacking, mediaAttributes(d))
+					}
+					groups[g.id] = alternatives(p, g, path)
 				}
-				groups[g.id] = alternatives(p, g)
+				params.Audio, params.Alternatives = g.id, groups[g.id]
 			}
-			params.Audio, params.Alternatives = g.id, groups[g.id]
+			m.Append(path.base+uri(v.main), nil, params)
+			lacking = append(lacking, path.attributes(stable(v.id)))
 		}
-		m.Append(uri(p, v.main), nil, params)
-		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.id))})
 	}
-	for _, v := range all {
-		if d := v.main; d.Rendition.Kind == media.Video {
-			m.Append(folder(p, d)+IFrames, nil, v.iframeParams(ranged(video)))
-			lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stableIFrames(d))})
+	for _, path := range paths {
+		for _, v := range all {
+			if d := v.main; d.Rendition.Kind == media.Video {
+				m.Append(path.base+folder(d)+IFrames, nil, v.iframeParams(ranged(video)))
+				lacking = append(lacking, path.attributes(stableIFrames(d)))
+			}
 		}
 	}
 	m.SetVersion(1) // nothing in it needs more, EXT-X-MEDIA neither (RFC 8216bis 8), for which the library has made it 4
-	return appendComplete(dst, m.Encode().Bytes(), lacking)
+	return appendComplete(dst, m.Encode().Bytes(), steering, lacking)
 }
 
-// appendComplete appends a playlist of the library's with what it lacks: attributes that it does not know, in the order of
-// its EXT-X-MEDIA, EXT-X-STREAM-INF and EXT-X-I-FRAME-STREAM-INF lines; and without what it has too much: PROGRAM-ID, which left the standard with
+// appendComplete appends a playlist of the library's with what it lacks: head, the tags before the first of these; attributes that it
+// does not know, in the order of its EXT-X-MEDIA, EXT-X-STREAM-INF and EXT-X-I-FRAME-STREAM-INF lines; and without what it has too much: PROGRAM-ID, which left the standard with
 // version 6.
-func appendComplete(dst, text []byte, lacking [][]string) []byte {
+func appendComplete(dst, text []byte, head string, lacking [][]string) []byte {
 	for line := range bytes.Lines(text) {
 		tag, _, _ := bytes.Cut(line, []byte(":"))
 		switch string(tag) {
@@ -87,6 +95,8 @@ func appendComplete(dst, text []byte, lacking [][]string) []byte {
 			dst = append(dst, line...)
 			continue
 		}
+		dst = append(dst, head...)
+		head = ""
 		line = bytes.Replace(bytes.TrimSuffix(line, []byte("\n")), []byte("PROGRAM-ID=0,"), nil, 1)
 		dst = append(dst, line...)
 		for _, attribute := range lacking[0] {
@@ -235,7 +245,7 @@ func roundUp(rate int) uint32 {
 	for rate/step >= 100 {
 		step *= 10
 	}
-	return uint32(min((rate+step-1)/step*step, math.MaxUint32))
+	return uint32(min(int64((rate+step-1)/step*step), math.MaxUint32)) // int may have 32 bits
 }
 
 // displaySize is the size at which t should be displayed, as RESOLUTION states it (RFC 8216bis 4.4.6.2): with square pixels.
@@ -272,12 +282,10 @@ func mediaAttributes(d *segmenter.Described) []string {
 
 func quoted(name, value string) string { return name + `="` + value + `"` }
 
-// uri is relative to the multivariant playlist, which is the one that names the run.
-func uri(p *segmenter.Presentation, d *segmenter.Described) string { return folder(p, d) + Index }
+// uri is relative to a pathway's base.
+func uri(d *segmenter.Described) string { return folder(d) + Index }
 
-func folder(p *segmenter.Presentation, d *segmenter.Described) string {
-	return url.PathEscape(p.Run.ID) + "/" + url.PathEscape(d.Rendition.ID) + "/"
-}
+func folder(d *segmenter.Described) string { return url.PathEscape(d.Rendition.ID) + "/" }
 
 // stable is the ID as a stable identifier, which has a narrow alphabet (RFC 8216bis 4.4.6.1). It does not name the run: it
 // is the same after a restart and on another origin.

@@ -1,6 +1,7 @@
 package playlist
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -59,7 +60,8 @@ func present(cfg segmenter.Config, ds ...described) *segmenter.Presentation {
 			l.cut(false)
 		}
 		p.Renditions = append(p.Renditions, segmenter.Described{Rendition: l.r, Track: d.track,
-			Peak: d.peak, Average: d.average, FrameRate: d.fps})
+			Peak: d.peak, Average: d.average, FrameRate: d.fps,
+			IFramePeak: l.r.Stats().IFramePeak, IFrameAverage: l.r.Stats().IFrameAverage})
 	}
 	return p
 }
@@ -230,14 +232,7 @@ func TestMultivariant(t *testing.T) {
 			got := string(AppendMultivariant(nil, c.p()))
 			playlisttest.Check(t, []byte(got))
 			golden(t, c.name, got)
-			rest := got
-			for _, s := range c.has {
-				i := strings.Index(rest, s)
-				if i < 0 {
-					t.Fatalf("no %q, or not in this place:\n%s", s, got)
-				}
-				rest = rest[i+len(s):]
-			}
+			inOrder(t, got, c.has)
 			for _, s := range c.not {
 				if strings.Contains(got, s) {
 					t.Errorf("%q:\n%s", s, got)
@@ -262,7 +257,10 @@ func TestRoundUp(t *testing.T) {
 	for _, c := range []struct {
 		rate int
 		want uint32
-	}{{0, 0}, {1, 1}, {99, 99}, {101, 110}, {1_000_000, 1_000_000}, {1_000_001, 1_100_000}, {9_910_000, 10_000_000}, {1 << 40, 4294967295}} {
+	}{{0, 0}, {1, 1}, {99, 99}, {101, 110}, {1_000_000, 1_000_000}, {1_000_001, 1_100_000}, {9_910_000, 10_000_000}, {math.MaxInt32, 2_200_000_000}} {
 		mustEqual(t, "rounded", roundUp(c.rate), c.want)
+	}
+	if huge := int64(1 << 40); huge <= math.MaxInt {
+		mustEqual(t, "rounded", roundUp(int(huge)), uint32(math.MaxUint32))
 	}
 }

@@ -8,6 +8,7 @@ package playlist
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strconv"
 	"sync"
 
 	"headwater/segmenter"
@@ -28,6 +29,8 @@ type Rendered struct {
 	Body     []byte   // nobody may modify it
 	ETag     string   // a hash of Body: the content of a strong entity tag (RFC 9110 8.8.3), without the quotes
 	Encoding Encoding // of Body
+
+	Tag, Length []string // as the values of headers: ETag in quotes, and how long Body is
 }
 
 // Media returns the Media Playlist of w in that form: the same pointer to everybody who asks. A delta update that would
@@ -40,7 +43,7 @@ func Media(w *segmenter.Window, skip Skip, enc Encoding) *Rendered {
 	} else {
 		skip = NoSkip
 	}
-	return f.get(enc, func() []byte { return AppendMedia(make([]byte, 0, mediaSize(w, skip)), w, skip) })
+	return f.get(enc, func() []byte { return appendMedia(make([]byte, 0, mediaSize(w, skip)), w, skip, blocksOf(w)) })
 }
 
 // IFramesOnly returns the I-frame playlist of w: the same pointer to everybody who asks.
@@ -51,7 +54,7 @@ func IFramesOnly(w *segmenter.Window, enc Encoding) *Rendered {
 // TS returns the Media Playlist of p: the same pointer to everybody who asks while the same segments are listed.
 func TS(p TSProgram, enc Encoding) *Rendered {
 	l := p.list()
-	return memo(p.Main).tsForms(l).get(enc, func() []byte { return appendTS(make([]byte, 0, l.size()), p.Main, l) })
+	return memo(p.Main).tsForms(l).get(enc, func() []byte { return appendTS(make([]byte, 0, l.size(placeBytes(p.Main.Rendition))), p.Main, l) })
 }
 
 // Multivariant returns the Multivariant Playlist of p: the same pointer to everybody who asks.
@@ -69,7 +72,7 @@ func TSMultivariant(p *segmenter.Presentation, enc Encoding) *Rendered {
 }
 
 // multivariantMemo is what a Presentation remembers of its playlists.
-type multivariantMemo struct{ cmaf, ts forms }
+type multivariantMemo struct{ cmaf, ts, span, tsSpan forms }
 
 func multivariants(p *segmenter.Presentation) *multivariantMemo {
 	return p.Memo(func() any { return new(multivariantMemo) }).(*multivariantMemo)
@@ -126,21 +129,29 @@ type forms [encodings]struct {
 }
 
 func (f *forms) get(enc Encoding, write func() []byte) *Rendered {
-	if enc == Identity || enc >= encodings {
-		return f.identity(write)
+	if enc >= encodings {
+		enc = Identity
 	}
 	x := &f[enc]
-	x.once.Do(func() { x.r = rendered(compress(f.identity(write).Body, enc), enc) })
-	return &x.r
-}
-
-func (f *forms) identity(write func() []byte) *Rendered {
-	x := &f[Identity]
-	x.once.Do(func() { x.r = rendered(write(), Identity) })
+	x.once.Do(func() {
+		if enc == Identity {
+			x.r = rendered(write(), enc)
+		} else {
+			x.r = rendered(compress(f.get(Identity, write).Body, enc), enc)
+		}
+	})
+	if x.r.ETag == "" {
+		panic("playlist: there was a panic when this was written") // and nobody is to take nothing for a playlist
+	}
 	return &x.r
 }
 
 func rendered(body []byte, enc Encoding) Rendered {
 	sum := sha256.Sum256(body)
-	return Rendered{Body: body, ETag: hex.EncodeToString(sum[:12]), Encoding: enc}
+	var buf [64]byte
+	b := append(hex.AppendEncode(append(buf[:0], '"'), sum[:12]), '"')
+	n := len(b)
+	all := string(strconv.AppendInt(b, int64(len(body)), 10))
+	values := &[2]string{all[:n], all[n:]}
+	return Rendered{Body: body, ETag: all[1 : n-1], Encoding: enc, Tag: values[0:1:1], Length: values[1:2:2]}
 }

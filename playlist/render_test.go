@@ -57,6 +57,23 @@ func TestRenderedOnce(t *testing.T) {
 	}
 }
 
+// TestRenderedAfterPanic: what could not be written is not taken for an empty playlist by whoever asks next.
+func TestRenderedAfterPanic(t *testing.T) {
+	for enc := Identity; enc < encodings; enc++ {
+		var f forms
+		for i := range 2 {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%q, %d: no panic", enc, i)
+					}
+				}()
+				f.get(enc, func() []byte { panic("broken") })
+			}()
+		}
+	}
+}
+
 // TestTags: a strong entity tag differs where the bytes do and nowhere else (RFC 9110 8.8.3), so also between encodings.
 func TestTags(t *testing.T) {
 	seen := map[string]string{}

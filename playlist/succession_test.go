@@ -73,7 +73,7 @@ func TestSteady(t *testing.T) {
 			if len(hints) != 1 || !hints[l.r.Window().NextPart] {
 				t.Errorf("abandoned hints: %v", hints)
 			}
-			if _, err := l.r.AwaitPart(context.Background(), 1); err != segmenter.ErrNotFound {
+			if _, err := l.r.AwaitPart(context.Background(), nil, 1); err != segmenter.ErrNotFound {
 				t.Errorf("a part that nobody hinted: %v", err)
 			}
 		})

@@ -3,6 +3,7 @@ package playlist
 import (
 	"errors"
 	"slices"
+	"sort"
 
 	"headwater/segmenter"
 	"headwater/segmenter/media"
@@ -28,13 +29,11 @@ type TSSource struct {
 	AudioInit *segmenter.Init
 }
 
-// NewTSProgram returns the program named after r as it is now. It says false when MPEG-TS cannot carry r. r has a Window.
+// NewTSProgram returns the program named after r as it is now. It says false when MPEG-TS cannot carry what r is now; segments from
+// when it could are still there. r has a Window.
 func NewTSProgram(r *segmenter.Rendition) (TSProgram, bool) {
 	// The audio's Window is read after the video's, which it follows: so it hardly ever is behind.
 	p := TSProgram{Main: r.Window()}
-	if !carriable(p.Main) {
-		return p, false
-	}
 	if r.Kind == media.Video {
 		for _, a := range r.Run.Renditions() {
 			if w := a.Window(); a.Kind == media.Audio && carriable(w) {
@@ -43,7 +42,7 @@ func NewTSProgram(r *segmenter.Rendition) (TSProgram, bool) {
 			}
 		}
 	}
-	return p, true
+	return p, carriable(p.Main)
 }
 
 // carries says whether the muxer takes t: it is given a sample without content.
@@ -62,6 +61,27 @@ func carries(t *media.Track) bool {
 		_, err = mpegts.AppendSegment(nil, 0, nil, s)
 	}
 	return err == nil
+}
+
+// A carrier says which segments of a rendition MPEG-TS cannot carry. It remembers the latest description, which most share.
+type carrier struct {
+	hash    string
+	carries bool
+}
+
+func carrierOf(w *segmenter.Window) carrier {
+	return carrier{hash: w.Init().Hash, carries: carriable(w)}
+}
+
+// lacks says whether there is nothing of s in MPEG-TS: it is a gap, or in a codec that has no place there.
+func (c *carrier) lacks(s *segmenter.Segment) bool {
+	if s.Gap {
+		return true
+	}
+	if s.Init.Hash != c.hash {
+		c.hash, c.carries = s.Init.Hash, carries(&s.Init.Track)
+	}
+	return !c.carries
 }
 
 // audioState says how it is with a program's audio in a segment.
@@ -98,8 +118,9 @@ func (p TSProgram) audio(msn uint64) (*segmenter.Segment, audioState) {
 // not complete yet, and ErrGone.
 func (p TSProgram) Segment(msn uint64) (TSSource, error) {
 	s, ok := p.Main.Segment(msn)
+	c := carrierOf(p.Main)
 	switch {
-	case !ok && len(p.Main.Segments) > 0 && msn <= p.Main.LastMSN(), ok && s.Gap:
+	case !ok && len(p.Main.Segments) > 0 && msn <= p.Main.LastMSN(), ok && c.lacks(s):
 		return TSSource{}, ErrGone
 	case !ok:
 		return TSSource{}, segmenter.ErrNotFound
@@ -108,9 +129,9 @@ func (p TSProgram) Segment(msn uint64) (TSSource, error) {
 	switch {
 	case state == audioPending:
 		return TSSource{}, segmenter.ErrNotFound
-	case state == audioNone && p.Audio != nil && msn < p.Main.Segments[0].MSN:
+	case state == audioNone && p.Audio != nil && msn < p.Main.Segments[0].MSN && msn >= p.Audio.Began:
 		// No longer listed, it may have had audio that has been dropped: every rendition keeps what it has for longer than it
-		// is listed, but not all for exactly as long.
+		// is listed, but not all for exactly as long. What is from before there was any stays (RFC 8216bis 6.2.2).
 		return TSSource{}, ErrGone
 	}
 	src := TSSource{Main: s, Audio: a}
@@ -137,10 +158,10 @@ func (l tsList) same(m tsList) bool {
 	return l.ended == m.ended && len(l.segments) == len(m.segments) && (len(l.segments) == 0 || l.segments[0] == m.segments[0])
 }
 
-func (l tsList) size() int {
+func (l tsList) size(more int) int {
 	n := headBytes
 	for _, s := range l.segments {
-		n += segmentBytes
+		n += segmentBytes + more
 		if s.Discontinuity {
 			n += changeBytes
 		}
@@ -153,16 +174,13 @@ func (l tsList) size() int {
 // never in a playlist: audio joins a run that may have been seen only there.
 func (p TSProgram) list() tsList {
 	all := p.Main.Segments
-	from, to, before := 0, 0, true
-	for ; to < len(all); to++ {
-		_, state := p.audio(all[to].MSN)
-		if state == audioPending {
-			break
-		}
-		if before && p.Audio != nil && state != audioNone {
-			if before = false; !all[to].Discontinuity {
-				from = to
-			}
+	from, to := 0, len(all)
+	if p.Audio != nil {
+		// First come those that have none, then those that have or miss some, then those that wait: the list may be long.
+		to = sort.Search(len(all), func(i int) bool { _, s := p.audio(all[i].MSN); return s == audioPending })
+		with := sort.Search(to, func(i int) bool { _, s := p.audio(all[i].MSN); return s != audioNone })
+		if with < to && !all[with].Discontinuity {
+			from = with
 		}
 	}
 	return tsList{segments: all[from:to], ended: p.Main.Ended && to == len(all)}
@@ -177,9 +195,25 @@ func (p TSProgram) Listed() (segments []*segmenter.Segment, ended bool) {
 // AppendTS appends the Media Playlist of p to dst: what any player of HLS reads, with nothing of low latency.
 func AppendTS(dst []byte, p TSProgram) []byte { return appendTS(dst, p.Main, p.list()) }
 
+// appendTSEntry appends a segment as it is in MPEG-TS. What that cannot carry is a gap there: it is not to be loaded (RFC 8216bis
+// 4.4.4.7).
+func appendTSEntry(dst []byte, at *places, c *carrier, s *segmenter.Segment, target int) []byte {
+	noMap := s.Init.Hash
+	dst = appendStart(dst, at, s.Discontinuity, s.Init, &noMap, s.Time)
+	if c.lacks(s) {
+		dst = append(dst, "#EXT-X-GAP\n"...)
+	}
+	dst = appendDuration(dst, s, target)
+	n := len(dst)
+	return append(at.place(appendTSSegmentName(dst, s.MSN), n), '\n')
+}
+
 func appendTS(dst []byte, w *segmenter.Window, l tsList) []byte {
 	dst = appendPlainHead(dst, 3, w.TargetDuration) // for durations that are not whole (RFC 8216bis 8)
-	if !slices.ContainsFunc(l.segments, func(s *segmenter.Segment) bool { return !s.Independent && !s.Gap }) {
+	if w.Rendition.Run.Config.Event {
+		dst = append(dst, event...)
+	}
+	if w.Mixed == 0 || !slices.ContainsFunc(l.segments, dependent) {
 		dst = append(dst, "#EXT-X-INDEPENDENT-SEGMENTS\n"...)
 	}
 	msn, discSeq := w.Open.MSN, w.DiscSeq
@@ -190,15 +224,9 @@ func appendTS(dst []byte, w *segmenter.Window, l tsList) []byte {
 		}
 	}
 	dst = appendCounters(dst, msn, discSeq)
+	at, c := placesOf(w.Rendition, TSFolder+"/"), carrierOf(w)
 	for _, s := range l.segments {
-		noMap := s.Init.Hash
-		dst = appendStart(dst, s.Discontinuity, s.Init, &noMap, s.Time)
-		if s.Gap {
-			dst = append(dst, "#EXT-X-GAP\n"...)
-		}
-		dst = appendDuration(dst, s, w.TargetDuration)
-		dst = appendTSSegmentName(dst, s.MSN)
-		dst = append(dst, '\n')
+		dst = appendTSEntry(dst, &at, &c, s, w.TargetDuration)
 	}
 	if l.ended {
 		dst = append(dst, "#EXT-X-ENDLIST\n"...)

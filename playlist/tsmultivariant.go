@@ -1,8 +1,6 @@
 package playlist
 
 import (
-	"net/url"
-
 	"github.com/grafov/m3u8"
 
 	"headwater/segmenter"
@@ -58,6 +56,10 @@ func hasTS(p *segmenter.Presentation) bool {
 // one of the audio alone, in the order of AppendMultivariant. Its URIs are relative to TSFolder. There are no
 // groups, because every variant is whole, and no I-frame playlists: those of AppendMultivariant are in another format.
 func AppendTSMultivariant(dst []byte, p *segmenter.Presentation) []byte {
+	return appendTSMultivariant(dst, p, pathwaysOf(p, upFromTS), steeringLine(p, upFromTS))
+}
+
+func appendTSMultivariant(dst []byte, p *segmenter.Presentation, paths []pathway, steering string) []byte {
 	video, audio := tsRenditions(p)
 	all := variants(video, audio, true)
 	m := m3u8.NewMasterPlaylist()
@@ -66,13 +68,17 @@ func AppendTSMultivariant(dst []byte, p *segmenter.Presentation) []byte {
 	for i := range all {
 		v := &all[i]
 		v.peak, v.average = tsRate(v.peak, v), tsRate(v.average, v)
-		m.Append(tsURI(p, v.main), nil, v.params(ranged(video)))
-		lacking = append(lacking, []string{quoted("STABLE-VARIANT-ID", stable(v.main.Rendition.ID))})
+	}
+	for _, path := range paths {
+		for i := range all {
+			v := &all[i]
+			m.Append(path.base+folder(v.main)+TSFolder+"/"+Index, nil, v.params(ranged(video)))
+			lacking = append(lacking, path.attributes(stable(v.main.Rendition.ID)))
+		}
 	}
 	m.SetVersion(1)
-	return appendComplete(dst, m.Encode().Bytes(), lacking)
+	return appendComplete(dst, m.Encode().Bytes(), steering, lacking)
 }
 
-func tsURI(p *segmenter.Presentation, d *segmenter.Described) string {
-	return "../" + url.PathEscape(p.Run.ID) + "/" + url.PathEscape(d.Rendition.ID) + "/" + TSFolder + "/" + Index
-}
+// upFromTS leads from TSFolder to where the other multivariant playlist lies.
+const upFromTS = "../"

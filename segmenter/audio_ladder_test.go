@@ -11,7 +11,7 @@ import (
 // Whatever publications come, leave and come back with other audio, in any order: the audio of everybody who is there is in a
 // rendition that says what it is.
 func TestAnyAudio(t *testing.T) {
-	for seed := range 40 {
+	for seed := range often(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(seed), 11))
 			o := origin(Config{PartTarget: DefaultPartTarget, WindowSegments: 100})

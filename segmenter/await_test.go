@@ -43,7 +43,7 @@ func TestAwait(t *testing.T) {
 			{"part too far", last + 1, 10, ErrTooFar},
 			{"part of a segment too far", last + 3, 0, ErrTooFar},
 		} {
-			got, err := r.Await(short, c.msn, c.part)
+			got, err := r.Await(short, nil, c.msn, c.part)
 			if !errors.Is(err, c.err) {
 				t.Errorf("%s: %v, want %v (RFC 8216bis 6.2.5.2)", c.name, err, c.err)
 			}
@@ -59,7 +59,7 @@ func TestAwait(t *testing.T) {
 		for range 50 {
 			for name, ask := range map[string][2]int{"part": {1, 3}, "segment": {1, -1}, "past the end": {1, 6}} {
 				wg.Go(func() {
-					w, err := r.Await(ctx, last+uint64(ask[0]), ask[1])
+					w, err := r.Await(ctx, nil, last+uint64(ask[0]), ask[1])
 					if err != nil {
 						t.Error(err)
 						return
@@ -93,7 +93,7 @@ func TestAwait(t *testing.T) {
 		// The end wakes everybody (RFC 8216bis 6.2.5.2).
 		done := make(chan *Window)
 		go func() {
-			w, _ := r.Await(ctx, r.Window().LastMSN()+2, -1)
+			w, _ := r.Await(ctx, nil, r.Window().LastMSN()+2, -1)
 			done <- w
 		}()
 		synctest.Wait()
@@ -107,7 +107,7 @@ func TestAwait(t *testing.T) {
 		if r.Window() != ended {
 			t.Error("an ended playlist has changed")
 		}
-		if _, err := r.Await(ctx, r.Window().LastMSN()+100, 3); err != nil {
+		if _, err := r.Await(ctx, nil, r.Window().LastMSN()+100, 3); err != nil {
 			t.Error("an ended playlist answers everything")
 		}
 	})
@@ -122,26 +122,26 @@ func TestAwaitPart(t *testing.T) {
 		hint := r.Window().NextPart
 		got := make(chan error)
 		go func() {
-			p, err := r.AwaitPart(context.Background(), hint)
+			p, err := r.AwaitPart(context.Background(), nil, hint)
 			if err == nil && p.Time != hint {
 				err = errors.New("another part")
 			}
 			got <- err
 		}()
 		synctest.Wait()
-		if _, err := r.AwaitPart(context.Background(), hint+1); err != ErrNotFound {
+		if _, err := r.AwaitPart(context.Background(), nil, hint+1); err != ErrNotFound {
 			t.Error(err)
 		}
 		f.run(1)
 		if err := <-got; err != nil {
 			t.Error(err)
 		}
-		if p, err := r.AwaitPart(context.Background(), r.Window().Segments[0].Parts[2].Time); err != nil || p.Index != 2 {
+		if p, err := r.AwaitPart(context.Background(), nil, r.Window().Segments[0].Parts[2].Time); err != nil || p.Index != 2 {
 			t.Error(err)
 		}
 		hint = r.Window().NextPart
 		go func() {
-			_, err := r.AwaitPart(context.Background(), hint)
+			_, err := r.AwaitPart(context.Background(), nil, hint)
 			got <- err
 		}()
 		synctest.Wait()
@@ -162,12 +162,12 @@ func TestAwaitReady(t *testing.T) {
 		s, _ := o.Stream("live/a")
 		ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
 		defer cancel()
-		if _, err := s.AwaitReady(ctx); err != ErrNotReady {
+		if _, err := s.AwaitReady(ctx, nil); err != ErrNotReady {
 			t.Error(err)
 		}
 		got := make(chan *Run)
 		go func() {
-			r, err := s.AwaitReady(context.Background())
+			r, err := s.AwaitReady(context.Background(), nil)
 			if err != nil {
 				t.Error(err)
 			}
@@ -191,7 +191,7 @@ func TestAwaitReady(t *testing.T) {
 			now = now.Add(time.Second)
 			o.Tick(now)
 		}
-		if _, err := s.AwaitReady(context.Background()); err != ErrNotFound {
+		if _, err := s.AwaitReady(context.Background(), nil); err != ErrNotFound {
 			t.Error(err)
 		}
 		if _, ok := o.Stream("live/a"); ok {
@@ -211,7 +211,7 @@ func BenchmarkWake10000(b *testing.B) {
 		var wg sync.WaitGroup
 		for range 10000 {
 			wg.Go(func() {
-				if _, err := r.Await(context.Background(), w.Open.MSN, len(w.Open.Parts)); err != nil {
+				if _, err := r.Await(context.Background(), nil, w.Open.MSN, len(w.Open.Parts)); err != nil {
 					b.Error(err)
 				}
 			})
@@ -234,5 +234,41 @@ func BenchmarkSecond(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		f.run(1)
+	}
+}
+
+// Who waits for a whole segment, or for one that has not begun, is woken when the open one ends and not for each of its parts.
+func TestAwaitWholeSegment(t *testing.T) {
+	o := origin(Config{PartTarget: DefaultPartTarget})
+	f := newFeed(t, o, "live/a", 30, 60).tracks().run(10.5)
+	r := rendition(t, o, "live/a", "video")
+	closed := func(ch <-chan struct{}) bool {
+		select {
+		case <-ch:
+			return true
+		default:
+			return false
+		}
+	}
+	w := r.Window()
+	parts := 0
+	for r.Window().Open.MSN == w.Open.MSN {
+		if now := r.Window(); now.whole != w.whole || closed(now.whole) {
+			t.Fatal("woken by a part")
+		}
+		parts = max(parts, len(r.Window().Open.Parts))
+		f.run(1.0 / 30)
+	}
+	if parts < 4 {
+		t.Fatalf("%d parts: nothing was tested", parts)
+	}
+	if !closed(w.whole) || closed(r.Window().whole) {
+		t.Error("not woken when the segment was whole, or for good")
+	}
+	open := r.Window().whole
+	f.pub.Close(nil)
+	r.Run.End()
+	if !closed(open) {
+		t.Error("not woken by the end")
 	}
 }

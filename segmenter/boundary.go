@@ -18,7 +18,7 @@ const slackOverTarget = 450 * time.Millisecond
 func (p *Publication) cutAtKey(l *lane, pts int64) (bool, error) {
 	e := pts - l.start
 	key := pts - p.keyed(l)
-	target, most := l.ticks(int64(p.run.limit())), l.ticks(int64(p.longest()))
+	target, most := l.ticks(int64(p.run.limit())), l.ticks(p.run.longest())
 	if key > most && p.run.Config.LongGOP == Refuse {
 		return false, p.refuse(l, key)
 	}
@@ -44,57 +44,132 @@ func (p *Publication) refuse(l *lane, gop int64) error {
 }
 
 // settling says whether the target duration may still be chosen: nobody has seen it.
-func (p *Publication) settling() bool {
-	r := p.run
+func (r *Run) settling() bool {
 	return r.last.Load() == r.FirstMSN && r.Config.LongGOP == Stretch && !r.IsReady()
 }
 
-// longest is how long a video segment may last at the target duration as it is.
-func (p *Publication) longest() time.Duration {
-	return p.run.limit() + time.Duration(p.run.slack.Load())
+// stretch makes the target duration, which may still be chosen, such that a first segment that lasted so long is within it.
+func (r *Run) stretch(lasted time.Duration) {
+	slack := time.Duration(r.slack.Load())
+	if lasted > r.limit()+slack {
+		r.target.Store(int64(min(time.Duration(wholeSeconds(lasted+500*time.Millisecond-slack))*time.Second, MaxTargetDuration) / time.Second))
+	}
 }
 
-// most is how long a segment of the leader may last.
-func (p *Publication) most() time.Duration {
-	if p.settling() {
-		return MaxTargetDuration + time.Duration(p.run.slack.Load())
+// longest is how long a video segment may last at the target duration as it is, ns.
+func (r *Run) longest() int64 { return int64(r.limit()) + r.slack.Load() }
+
+// most is how long the segment that is open may last, ns.
+func (r *Run) most() int64 {
+	if r.settling() {
+		return int64(MaxTargetDuration) + r.slack.Load()
 	}
-	return p.longest()
+	return r.longest()
 }
 
 // holdsMedia says whether the lane's open segment has a sample.
 func (l *lane) holdsMedia() bool { return len(l.cut.rows) > 0 || l.index > 0 }
 
-// overflows says whether a segment has to end before the frame at dts, which is not a key frame, because the next key frame
-// comes too late: where it divides the cadence evenly, or when the segment can hold no more.
-func (p *Publication) overflows(l *lane, dts int64) bool {
+// overflows says whether a segment has to end at a time before the frame that comes, which is not a key frame, because the next key
+// frame comes too late: where it divides the cadence evenly, or when the segment can hold no more.
+func (p *Publication) overflows(l *lane, at int64) bool {
 	frame := l.cut.pace.nominal
-	e := l.cut.d - l.start
-	limit := l.ticks(int64(p.most()))
+	e := at - l.start
+	limit := l.ticks(p.run.most())
 	if e+frame > limit {
 		return true
 	}
-	if p.cadence <= limit || p.settling() {
+	if p.cadence <= limit || p.run.settling() {
 		return p.run.Config.LongGOP == CutGOP && p.cadence == 0 && e+frame > l.ticks(int64(p.run.limit()))+frame/2
 	}
 	n := (p.cadence + limit - 1) / limit
 	step := p.cadence / n
 	// The next point of the grid that the last key frame began.
-	since := l.cut.d - p.keyed(l)
+	since := at - p.keyed(l)
 	near := (since + step/2) / step * step
 	return near > 0 && near < p.cadence-step/2 && since >= near-frame/2 && since < near+frame && 2*e >= l.ticks(int64(p.run.limit()))
+}
+
+// stoodStill ends the leading lane's segment if f comes so long after it began that it cannot hold what is before f: where it would have
+// ended otherwise, as others may have gone on to there, but not so early that the next one could not last until the frame after f. f is
+// presented at its own time.
+func (p *Publication) stoodStill(l *lane, f *frame) {
+	c, run := l.cut, p.run
+	for run.leads(p) && l.open && len(l.queue) == 0 {
+		most := l.ticks(run.most())
+		if f.dts-l.start <= most {
+			return
+		}
+		frame := l.frameLasts()
+		at := min(max(c.lastDTS+frame, l.ticks(max(run.nextDue.Load(), run.decided.Load())), f.dts-most+2*frame), l.start+most)
+		c.settle(at)
+		if len(c.rows) > 0 {
+			l.publish(c.take(f.arrived))
+		}
+		if at = max(at, c.d); at <= l.start || !p.cut(l, at, true, f.arrived) {
+			return
+		}
+	}
+}
+
+// decide begins a segment with f, or where f would begin, if that is due: the leader's part.
+func (p *Publication) decide(l *lane, f *frame) (began bool, err error) {
+	if f.sync && l.nanos(f.pts+l.half()) < p.leadFrom.Load() {
+		return false, nil // whoever led before has decided otherwise
+	}
+	if !l.open {
+		return p.decideFresh(l, f), nil
+	}
+	c := l.cut
+	cut, at := false, f.pts
+	if f.sync {
+		if cut, err = p.cutAtKey(l, f.pts); err != nil {
+			return false, err
+		}
+	} else if at = max(c.d, f.dts); p.overflows(l, at) { // written decode times may be behind
+		if p.run.Config.LongGOP == Refuse {
+			return false, p.refuse(l, f.dts-p.keyed(l))
+		}
+		cut = true
+	}
+	if !cut || at <= l.start || !l.holdsMedia() {
+		return false, nil
+	}
+	if len(c.rows) > 0 {
+		l.publish(c.take(f.arrived))
+	}
+	return p.cut(l, at, !f.sync, f.arrived), nil
+}
+
+// decideFresh is decide for who has the lead, but not yet a segment.
+func (p *Publication) decideFresh(l *lane, f *frame) (began bool) {
+	run := p.run
+	latest, most, torn := run.latest()
+	if f.sync && l.nanos(f.pts) > most {
+		// Whoever led before has said nothing for so long that the segment that is open ends without anything after it.
+		run.announce(p, boundary{time: most, loose: true, arrived: f.arrived})
+		latest, most, torn = most, most+run.longest(), true
+	}
+	if lasts := l.nanos(f.pts) - latest; !f.sync || lasts < int64(run.limit())/2 && (!torn || lasts < minTorn) {
+		// Nobody else may begin one: the others' must not get too long meanwhile.
+		t := l.nanos(f.dts)
+		if t+l.nanos(2*l.half()) > most {
+			run.announce(p, boundary{time: min(t, most), loose: true, arrived: f.arrived})
+		}
+		return false
+	}
+	b, ok := run.announce(p, boundary{time: l.nanos(f.pts), arrived: f.arrived})
+	if !ok {
+		return false
+	}
+	l.pulled = b.msn
+	return p.enterFresh(l, b, f.pts)
 }
 
 // cut ends the leading lane's segment at a time in its ticks, and begins the next one there, in all renditions. It says false
 // when another publication has taken the lead.
 func (p *Publication) cut(l *lane, at int64, loose bool, arrived int64) bool {
 	run := p.run
-	if p.settling() {
-		slack := time.Duration(run.slack.Load())
-		if lasted := time.Duration(l.nanos(at - l.start)); lasted > p.longest() {
-			run.target.Store(int64(min(time.Duration(wholeSeconds(lasted+500*time.Millisecond-slack))*time.Second, MaxTargetDuration) / time.Second))
-		}
-	}
 	b, ok := run.announce(p, boundary{time: l.nanos(at), loose: loose, arrived: arrived})
 	if !ok {
 		return false
@@ -132,26 +207,9 @@ func (p *Publication) slot(t int64) int64 {
 
 // report brings the stream's status up to date, once a segment.
 func (p *Publication) report(disc bool) {
-	l := p.leader
-	p.advice = [2]string{}
-	if p.lower { // the advice is for whoever encodes the source
-		p.stream.report(p, disc)
-		p.tell()
-		return
-	}
-	target := p.run.Config.TargetDuration
-	if l.cut != nil && l.nanos(p.cadence) > int64(target+slackOverTarget) {
-		p.advice[0] = fmt.Sprintf("keyframes every %.3g s, but the segment target is %.3g s: set the encoder's keyframe interval to %.3g s",
-			float64(p.cadence)/float64(l.scale), target.Seconds(), target.Seconds())
-	}
-	if pt := p.run.Config.PartTarget; pt > 0 && l.cut != nil && l.cut.pace.nominal > 0 {
-		frame := l.nanos(l.cut.pace.nominal)
-		ms := int64(time.Millisecond)
-		if n := (int64(pt) + 2*ms) / max(frame, 1); n == 0 || n*frame*100 < int64(pt)*85 {
-			fits := (max(n+1, 1)*frame + ms - 1) / ms
-			p.advice[1] = fmt.Sprintf("frames of %.1f ms fill a part target of %v badly: a part target of %d ms works",
-				float64(frame)/1e6, pt, fits)
-		}
+	p.advice = [2]Advice{}
+	if !p.lower { // the advice is for whoever encodes the source
+		p.advice = [2]Advice{p.adviseKeys(), p.adviseParts()}
 	}
 	p.stream.report(p, disc)
 	p.tell()

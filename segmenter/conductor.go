@@ -2,7 +2,9 @@ package segmenter
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"headwater/segmenter/media"
 )
@@ -15,7 +17,10 @@ type boundary struct {
 	disc    bool
 	discSeq uint64
 	loose   bool  // it is not at a key frame: every rendition begins with whatever frame comes
+	torn    bool  // it is where the media ended of an encoder that was lost: nothing begins there
+	early   int64 // by how much sound ends before that, whose gap is the longer for it, ns
 	arrived int64 // of the frame that begins it, Unix ns
+	moved   int64 // what is added to the run's Epoch from there on, ns
 }
 
 // A conductor decides where segments begin, in all renditions of a run, whatever publications feed them. One publication
@@ -27,6 +32,7 @@ type conductor struct {
 	leader  atomic.Pointer[Publication] // nil: nobody leads, and no segment is open
 	last    atomic.Uint64               // the number of the latest boundary; 0 before the first
 	decided atomic.Int64                // no further boundary will be at or before this time on the timeline, ns
+	nextDue atomic.Int64                // when the next boundary is to be expected, ns
 	heard   atomic.Int64                // when the leader's latest sample arrived, Unix ns
 	orphans atomic.Uint64               // rises when a rendition has lost whoever fed it
 	gen     atomic.Uint64               // rises when the run comes to a halt: every publication has to be placed anew
@@ -38,6 +44,9 @@ type conductor struct {
 	discs  uint64         // discontinuities so far: the Discontinuity Sequence Number of what is being made
 	due    bool           // a discontinuity is wanted at the next boundary
 	edge   int64          // where the furthest rendition ends on the timeline, ns
+	slew   slew
+
+	fed map[string]*pulse // by rung: whoever feeds it, or fed it last
 }
 
 // How many boundaries and key frames are remembered. A lane that is further behind has lost its rendition's place.
@@ -59,6 +68,7 @@ func (r *Run) lead(p *Publication) bool {
 	}
 	r.enlist(p)
 	p.leadFrom.Store(math.MinInt64)
+	r.slew.restart()
 	r.leader.Store(p)
 	r.keys = r.keys[:0]
 	r.heard.Store(p.arrived)
@@ -78,15 +88,20 @@ func (r *Run) join(p *Publication) bool {
 
 func (r *Run) enlist(p *Publication) {
 	p.gen = r.gen.Load()
+	r.pair(p)
 	r.pubs = append(r.pubs, p)
 }
 
-// announce begins the next segment, at a time on the timeline, for everybody. It says false when p does not lead (any more).
+// announce begins the next segment, at a time on the timeline, for everybody. It says false when p does not lead (any more), or when
+// whoever led before has begun one there or later.
 func (r *Run) announce(p *Publication, b boundary) (boundary, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.leader.Load() != p {
+	if n := len(r.recent); r.leader.Load() != p || n > 0 && b.time <= r.recent[n-1].time {
 		return boundary{}, false
+	}
+	if n := len(r.recent); n > 0 && r.settling() && r.begun() {
+		r.stretch(time.Duration(b.time - r.recent[n-1].time))
 	}
 	b.msn = r.last.Load() + 1
 	if b.msn == 1 {
@@ -98,12 +113,11 @@ func (r *Run) announce(p *Publication, b boundary) (boundary, bool) {
 		r.discs++
 	}
 	b.discSeq = r.discs
-	if len(r.recent) == maxRecent {
-		r.recent = append(r.recent[:0], r.recent[1:]...)
+	if b.arrived != 0 {
+		r.slew.note(b.arrived - r.date(b.time))
 	}
-	r.recent = append(r.recent, b)
-	r.decided.Store(b.time)
-	r.last.Store(b.msn)
+	b.moved = r.slew.moved
+	r.remember(b)
 	for _, x := range *r.renditions.Load() {
 		switch {
 		case x.window.Load() == nil:
@@ -113,10 +127,33 @@ func (r *Run) announce(p *Publication, b boundary) (boundary, bool) {
 			r.advance(x, b.msn-maxBehind)
 		}
 	}
-	if r.heir != nil && r.heir.inStep.Load() || r.heir != nil && !p.hasVideo.Load() {
+	if q := p.relief; q != nil && q.inStep.Load() {
+		r.crown(q)
+	} else if r.heir != nil && r.heir.inStep.Load() || r.heir != nil && !p.hasVideo.Load() {
 		r.crown(r.heir)
 	}
 	return b, true
+}
+
+// begun says whether some rendition has a segment open. Run.mu is held.
+func (r *Run) begun() bool {
+	return slices.ContainsFunc(*r.renditions.Load(), func(x *Rendition) bool { return x.running })
+}
+
+// remember makes b the latest boundary. Run.mu is held.
+func (r *Run) remember(b boundary) {
+	if len(r.recent) == maxRecent {
+		r.recent = append(r.recent[:0], r.recent[1:]...)
+	}
+	r.recent = append(r.recent, b)
+	r.decided.Store(b.time)
+	r.last.Store(b.msn)
+	lasts := r.most()
+	if n := len(r.recent); n > 1 {
+		lasts = min(lasts, max(b.time-r.recent[n-2].time, int64(r.limit())/2))
+	}
+	r.nextDue.Store(b.time + lasts)
+	r.noteBoundary(&b)
 }
 
 // progress says that p, if it still leads, has decided everything up to that time on the timeline, ns.
@@ -171,7 +208,7 @@ func (r *Run) inherit(p *Publication) {
 // seize makes p the leader now, if the one that leads has not been heard of for so long, or is so slow that p has waited for
 // it too long.
 func (r *Run) seize(p *Publication, now int64, slow bool) bool {
-	if !slow && now-r.heard.Load() < maxSilence {
+	if p.stands() || !slow && now-r.heard.Load() < maxSilence {
 		return false
 	}
 	r.mu.Lock()
@@ -210,7 +247,7 @@ func (r *Run) handOver(p *Publication) bool {
 	}
 	var best *Publication
 	for _, q := range r.pubs {
-		if q != p && q.inStep.Load() && (best == nil || q.interval.Load() > best.interval.Load()) {
+		if q != p && q.inStep.Load() && !q.stands() && (best == nil || q.interval.Load() > best.interval.Load()) {
 			best = q
 		}
 	}
@@ -234,6 +271,7 @@ func (r *Run) leave(p *Publication, end int64) bool {
 		}
 	}
 	if on {
+		r.part(p)
 		if r.handOver(p) {
 			for _, l := range p.lanes {
 				r.vacant(l)
@@ -251,7 +289,14 @@ func (r *Run) leave(p *Publication, end int64) bool {
 func (r *Run) vacant(l *lane) {
 	x := l.rend
 	l.open = false
-	if x.owner != l || r.ended {
+	if x.owner == l {
+		r.free(x)
+	}
+}
+
+// free leaves x to others: whoever feeds it has gone, or is told nothing. Run.mu is held.
+func (r *Run) free(x *Rendition) {
+	if r.ended {
 		return
 	}
 	x.owner = nil
@@ -279,8 +324,8 @@ func (r *Run) abandon(p *Publication) {
 	}
 }
 
-// halt ends every open segment at about end, because p leaves. Other publications' renditions stay theirs until they notice: a
-// rendition's file has one writer at any time. Run.mu is held.
+// halt ends every open segment at about end, but not before the picture in it does, because p leaves. Other publications' renditions
+// stay theirs until they notice: a rendition's file has one writer at any time. Run.mu is held.
 func (r *Run) halt(p *Publication, end int64) {
 	r.leader.Store(nil)
 	r.heir = nil
@@ -288,6 +333,16 @@ func (r *Run) halt(p *Publication, end int64) {
 	r.gen.Add(1)
 	if r.ended {
 		return
+	}
+	end = max(end, r.pictureEnds())
+	if n := len(r.recent); n > 0 && r.settling() {
+		all := end
+		for _, x := range *r.renditions.Load() {
+			if e, ok := x.soundEnd(); ok {
+				all = max(all, media.Rescale(e, x.open.Init.Track.Timescale, media.Second))
+			}
+		}
+		r.stretch(time.Duration(all - r.recent[n-1].time))
 	}
 	for _, x := range *r.renditions.Load() {
 		if x.owner != nil && x.owner.pub == p {
@@ -298,7 +353,7 @@ func (r *Run) halt(p *Publication, end int64) {
 		}
 		last := media.Rescale(end, media.Second, x.open.Init.Track.Timescale)
 		if e, ok := x.soundEnd(); ok && x.running && x.open.MSN+1 == r.last.Load() && last > e &&
-			last-e <= media.Rescale(int64(r.limit())+r.slack.Load(), media.Second, x.open.Init.Track.Timescale) {
+			last-e <= media.Rescale(int64(slackOverTarget), media.Second, x.open.Init.Track.Timescale) {
 			// What lags is missing at the end: the gap begins where the media ends.
 			x.vacateAt(r.recent[len(r.recent)-1], e)
 		}
@@ -307,8 +362,8 @@ func (r *Run) halt(p *Publication, end int64) {
 			continue
 		}
 		at := max(last, x.open.Start+1)
-		if e, ok := x.soundEnd(); ok {
-			at = e // a discontinuity follows, or nothing
+		if e, ok := x.soundEnd(); ok && last-e < media.Rescale(int64(slackOverTarget), media.Second, x.open.Init.Track.Timescale) {
+			at = e // a discontinuity follows, a gap that makes up for it, or nothing
 		}
 		x.cut(at, nil)
 		x.publish()
@@ -345,12 +400,13 @@ func (r *Run) tighten(ns int64) {
 	}
 }
 
-// latest is where the latest segment began, ns.
-func (r *Run) latest() int64 {
+// latest is where the latest segment began and by when it has to end, ns, and whether that has nothing in it.
+func (r *Run) latest() (at, most int64, torn bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := len(r.recent); n > 0 {
-		return r.recent[n-1].time
+		b := &r.recent[n-1]
+		return b.time, b.time + r.most() - b.early, b.torn
 	}
-	return 0
+	return 0, r.most(), false
 }

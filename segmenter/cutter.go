@@ -55,9 +55,16 @@ func (c *cutter) settle(dts int64) {
 	c.pending = false
 }
 
-// full says whether no further sample of nominal duration fits into the part, if it ends at end.
+// full says whether no further sample of nominal duration, or of any while that is unknown, fits into the part, if it ends at end.
 func (c *cutter) full(end int64) bool {
-	return c.partMax > 0 && len(c.rows) > 0 && end-c.partStart+c.pace.nominal > c.partMax+c.slack
+	if c.partMax <= 0 || len(c.rows) == 0 {
+		return false
+	}
+	lasts := end - c.partStart
+	if c.pace.nominal == 0 {
+		return lasts >= c.partMax
+	}
+	return lasts+c.pace.nominal > c.partMax+c.slack
 }
 
 // yields says whether the open part may end before a key frame that begins no segment, so that the key frame comes first in
@@ -76,7 +83,11 @@ func (c *cutter) add(dts, pts int64, sync bool, data []byte) error {
 		c.payload = reuse(c.payload)
 	}
 	c.keyed = c.keyed || sync
-	c.rows = append(c.rows, media.SampleInfo{Size: uint32(len(data)), CTO: int32(pts - c.d), Sync: sync})
+	cto := pts - c.d
+	if sync && cto < 0 && -cto <= c.slack/2 {
+		cto = 0 // the frame before it has been given as long as frames last, and times that were rounded are off by no more
+	}
+	c.rows = append(c.rows, media.SampleInfo{Size: uint32(len(data)), CTO: int32(cto), Sync: sync})
 	c.payload = append(c.payload, data...)
 	c.last, c.lastDTS, c.pending = c.d, dts, true
 	return nil
@@ -293,6 +304,13 @@ func (g *grid) admit() bool {
 	g.inBytes += int(r.Size)
 	g.inEnd += int64(r.Duration)
 	return g.partMax > 0 && g.inEnd-g.start+g.frame > g.partMax
+}
+
+// move lets the next frame begin so much later, and all that follow. The open part is empty.
+func (g *grid) move(d int64) {
+	g.start += d
+	g.inEnd += d
+	g.end += d
 }
 
 // skip forgets the next frame. The open part is empty.

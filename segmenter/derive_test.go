@@ -79,7 +79,7 @@ func TestDerive(t *testing.T) {
 					t.Errorf("%s: %s, want %s", in.Rung, got, want)
 				}
 			}
-			if a := st.Status().Advice; c.gop == 120 && len(a) != 1 || len(a) > 0 && !strings.HasPrefix(a[0], "keyframes every 4 s") {
+			if a := st.Status().Advice; c.gop == 120 && len(a) != 1 || len(a) > 0 && !strings.HasPrefix(a[0].Text, "keyframes every 4 s") {
 				t.Errorf("advice: %q", a)
 			}
 			if len(c.made) == 0 {

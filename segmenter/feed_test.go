@@ -3,6 +3,8 @@ package segmenter
 import (
 	"cmp"
 	"math"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +29,15 @@ func audioTrack() media.Track {
 		Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1024}
 }
 
+// often is how often a test does again and again what no two goroutines do at one time: with the race detector, which makes it
+// ten times slower and finds nothing in it, a quarter of n. .ci/run runs these tests without it too.
+func often(n int) int {
+	if raceEnabled {
+		return (n + 3) / 4
+	}
+	return n
+}
+
 // A feed is an encoder: it makes the samples of one publication with timestamps in whole milliseconds, as RTMP has them, and
 // delivers them in the order of their decode times.
 type feed struct {
@@ -42,7 +53,9 @@ type feed struct {
 	frames, audios int
 	video, audio   int // track index, -1: none
 	payload        []byte
+	size           int // bytes of a frame; 0 is 1000 to 4000
 	keyAt          func(n int) bool
+	openAt         func(n int) bool  // whether the nth frame, if it is no key frame, is a recovery point
 	jitter         func(n int) int64 // ms, added to video timestamps
 	speed          float64           // of the wall clock
 	sound0         media.Track       // the audio track; the zero Track is audioTrack
@@ -129,6 +142,10 @@ func (f *feed) frame() {
 		cto = 0
 	}
 	s := media.Sample{DTS: ms * 90, CTO: int32(cto), Sync: key, Arrived: f.at(sec), Data: f.payload[:1000+n*37%3000]}
+	s.Recovery = !key && f.openAt != nil && f.openAt(n)
+	if f.size > 0 {
+		s.Data = f.payload[:f.size]
+	}
 	if err := f.pub.WriteSample(f.video, &s); err != nil {
 		f.t.Fatalf("frame %d: %v", n, err)
 	}
@@ -163,6 +180,9 @@ func rendition(t testing.TB, o *Origin, name, id string) *Rendition {
 	return r
 }
 
+// origin returns an origin that has a mark, and no other the same.
 func origin(cfg Config) *Origin {
-	return &Origin{Config: func(string) Config { return cfg }}
+	return &Origin{Config: func(string) Config { return cfg }, Mark: strconv.FormatInt(origins.Add(1), 36)}
 }
+
+var origins atomic.Int64

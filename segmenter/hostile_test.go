@@ -375,3 +375,65 @@ func TestLostWhileAudioLags(t *testing.T) {
 		}
 	}
 }
+
+// A picture that has stood still for long is written late. Where the encoder goes then, its segment ends where it is presented.
+func TestStillAndGone(t *testing.T) {
+	for _, long := range []LongGOP{Stretch, CutGOP} {
+		for _, more := range []int{1, 2, 4} { // frames after that
+			for _, tick := range []float64{0, 12.7, 15.8} { // 0: it says goodbye
+				cfg := Config{PartTarget: DefaultPartTarget, LongGOP: long}
+				o := origin(cfg)
+				f := newFeed(t, o, "live/a", 30, map[LongGOP]int{Stretch: 60, CutGOP: 250}[long]).tracks()
+				f.depth = 0
+				f.run(10.6)
+				for float64(f.audios)*1024/48000 < 12.55 {
+					f.sound()
+				}
+				f.frames += 58
+				for range more {
+					f.frame()
+				}
+				if tick == 0 {
+					f.pub.Close(errors.New("reset"))
+				} else {
+					o.Tick(time.Unix(0, f.at(tick)))
+				}
+				for _, id := range []string{"video", "audio"} {
+					x := watch(t, rendition(t, o, "live/a", id))
+					x.holes = true
+					x.checkParts(cfg, false)
+				}
+			}
+		}
+	}
+}
+
+// A picture stands still from one segment into the next, and sound goes on: none is too long.
+func TestStillAcrossABoundary(t *testing.T) {
+	for _, part := range []time.Duration{0, DefaultPartTarget} {
+		for _, gop := range []int{24, 30} {
+			for _, pause := range []float64{1.5, 1.7, 1.97} {
+				cfg := Config{WindowSegments: 100, TargetDuration: time.Second, PartTarget: part}
+				o := origin(cfg)
+				f := newFeed(t, o, "live/a", 30, gop).tracks()
+				from := gop*6 - 1
+				to := from + int(pause*30)
+				for f.frames < 12*30 {
+					if f.frames >= from && f.frames < to {
+						f.frames++
+						continue
+					}
+					for float64(f.audios)*1024/48000 < float64(f.frames)/30 {
+						f.sound()
+					}
+					f.frame()
+				}
+				for _, id := range []string{"video", "audio"} {
+					x := watch(t, rendition(t, o, "live/a", id))
+					x.holes = true
+					x.checkParts(cfg, false)
+				}
+			}
+		}
+	}
+}

@@ -27,6 +27,9 @@ type rung struct {
 	late  bool    // has left
 	clock float64 // 0: the stream does not say what the time is; else at the source's frame 0, s of the day
 
+	backup bool       // of its rung
+	silent [2]float64 // sends nothing between these, s, and never sends that
+
 	pending *feed // what the encoder will be when it joins; nil: the usual
 }
 
@@ -36,6 +39,7 @@ const sourceRate = 30
 func ladder(t *testing.T, o *Origin, seconds float64, rungs ...*rung) {
 	t.Helper()
 	wall := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	ticked := wall
 	for {
 		var next *rung
 		var video bool
@@ -74,16 +78,32 @@ func ladder(t *testing.T, o *Origin, seconds float64, rungs ...*rung) {
 			}
 			continue
 		}
+		if at := first - next.lag; at >= next.silent[0] && at < next.silent[1] {
+			if video {
+				next.frames += max(next.every, 1)
+			} else {
+				next.audios++
+			}
+			continue
+		}
 		if video {
 			next.picture()
 		} else {
 			next.sound()
 		}
+		if now := wall.Add(time.Duration(first * 1e9)); now.Sub(ticked) >= time.Second {
+			ticked = now
+			o.Tick(now)
+		}
 	}
 }
 
 func (r *rung) open(t *testing.T, o *Origin, wall time.Time) {
-	pub, err := o.Open("live/a", r.name, wall.Add(time.Duration(r.from*1e9)))
+	begin := o.Open
+	if r.backup {
+		begin = o.OpenBackup
+	}
+	pub, err := begin("live/a", r.name, wall.Add(time.Duration(r.from*1e9)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +405,7 @@ func TestLadderLeaves(t *testing.T) {
 				if i == leaver && (gaps < 3 || gaps > 5) || i != leaver && gaps > 0 {
 					t.Errorf("%s has %d gaps", x.r.ID, gaps)
 				}
-				if !x.segs[len(x.segs)-1].Gap != true {
+				if x.segs[len(x.segs)-1].Gap {
 					t.Errorf("%s ends with a gap", x.r.ID)
 				}
 				for _, s := range x.segs {
@@ -404,20 +424,25 @@ func TestLadderLeaves(t *testing.T) {
 	}
 }
 
-// Whatever encoders of one source do, what is listed under one number is the same time of it.
+// Whatever encoders of one source do, what is listed under one number is the same time of it, in every Window.
 func TestAnyLadder(t *testing.T) {
-	for seed := range 60 {
+	followed, led := 0, 0 // segments with media
+	for seed := range often(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(seed), 7))
 			cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
 			o := origin(cfg)
 			gop := []int{30, 60, 60, 90}[rnd.IntN(4)]
 			keyed := gop <= 60
+			sparse := rnd.IntN(4) == 0 // some have half the key frames
 			var rungs []*rung
 			for _, name := range []string{"", "720p", "480p", "360p"} {
 				for at := 6 * rnd.Float64(); at < 40; {
 					r := &rung{name: name, from: at, lag: 0.25 * rnd.Float64(), every: 1}
 					r.pending = &feed{fps: sourceRate, gop: gop, depth: 2, audio: 1 - 2*rnd.IntN(2), speed: 1}
+					if sparse && rnd.IntN(2) == 0 {
+						r.pending.gop, keyed = 2*gop, false
+					}
 					amount := rnd.Int64N(3)
 					r.pending.jitter = func(int) int64 { return rnd.Int64N(2*amount+1) - amount }
 					if rnd.IntN(3) == 0 {
@@ -438,22 +463,243 @@ func TestAnyLadder(t *testing.T) {
 					rungs = append(rungs, r)
 				}
 			}
-			ladder(t, o, 45, rungs...)
-			st, ok := o.Stream("live/a")
-			if !ok || st.Run() == nil {
-				t.Fatal("nothing was cut")
+			var v viewer
+			for at := 1.0; at <= 45; at++ {
+				ladder(t, o, at, rungs...)
+				v.look(t, o)
 			}
-			var xs []*watcher
-			for _, r := range st.Run().Renditions() {
-				x := watch(t, r)
-				x.holes = true // whoever leaves, leaves the rest of a segment empty
-				x.checkParts(cfg, false)
-				if r.Kind == media.Video {
-					xs = append(xs, x)
+			v.check(t, cfg, keyed, 0)
+			all, most := 0, 0
+			for _, x := range v.xs {
+				if x.r.Kind == media.Video {
+					n := media0(x)
+					all, most = all+n, max(most, n)
 				}
 			}
-			sameTimes(t, 0.75/sourceRate, keyed, xs...)
+			followed, led = followed+all-most, led+most
 		})
+	}
+	// Four rungs of which each is away now and then, and first has to find its place.
+	if followed < led*3/2 {
+		t.Errorf("followers have %d segments beside %d of whom they follow", followed, led)
+	}
+}
+
+// Where everybody is gone, the segment ends where what has been published of it does, whoever led. Where the picture of the leader
+// stands still it ends where the others' does.
+func TestLadderEndsWithItsMedia(t *testing.T) {
+	cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
+	sparse := &feed{fps: sourceRate, gop: 1 << 20, depth: 2, audio: 1, speed: 1, keyAt: func(n int) bool { return n%60 == 0 && n != 360 }}
+	for name, rungs := range map[string][]*rung{
+		"the leader is silent, the other one leaves": {{to: 11.5}, {name: "360p", silent: [2]float64{9.7, 15}}},
+		"in the same segment":                        {{to: 11.5}, {name: "360p", silent: [2]float64{10.9, 15}}},
+		"before a new leader has looked":             {{to: 12.1}, {name: "720p", silent: [2]float64{11.6, 12.6}}, {name: "360p"}},
+		"others are further":                         {{to: 12.35, pending: sparse}, {name: "720p", silent: [2]float64{11.5, 12.6}}, {name: "360p"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := origin(cfg)
+			ladder(t, o, 20, rungs...)
+			st, _ := o.Stream("live/a")
+			for _, r := range st.Run().Renditions() {
+				x := watch(t, r)
+				x.holes = true
+				x.checkParts(cfg, false)
+			}
+		})
+	}
+}
+
+// Whatever the encoders of a ladder leave out, no segment is shorter than what is in it.
+func TestAnyHoles(t *testing.T) {
+	for seed := range often(60) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			rnd := rand.New(rand.NewPCG(uint64(seed), 99))
+			cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100, LongGOP: []LongGOP{Stretch, Stretch, CutGOP}[rnd.IntN(3)]}
+			gop := []int{60, 60, 73, 146, 250}[rnd.IntN(5)]
+			var rungs []*rung
+			for _, name := range []string{"", "720p", "360p"} {
+				r := &rung{name: name, from: 2 * rnd.Float64(), lag: 0.4 * rnd.Float64()}
+				r.pending = &feed{fps: sourceRate, gop: gop, depth: 2, audio: 1 - 2*rnd.IntN(2), speed: 1}
+				begin := 8 + 10*rnd.Float64()
+				r.silent = [2]float64{begin, begin + 0.5 + 2.5*rnd.Float64()}
+				r.to = r.silent[1] + 12*rnd.Float64()*rnd.Float64()
+				rungs = append(rungs, r)
+			}
+			o := origin(cfg)
+			ladder(t, o, 45, rungs...)
+			st, _ := o.Stream("live/a")
+			for _, r := range st.Run().Renditions() {
+				x := watch(t, r)
+				x.holes, x.past = true, int64(x.w.Timescale())/4
+				x.checkParts(cfg, false)
+			}
+		})
+	}
+}
+
+// One frame that says it is presented later than it can be, key frame or not, holds up nothing, and makes no segment longer.
+func TestWrongOffset(t *testing.T) {
+	for _, who := range []string{"alone", "follower", "backup"} {
+		for _, off := range []int64{700, 5000} { // ms
+			for _, key := range []bool{false, true} {
+				t.Run(fmt.Sprint(who, off, key), func(t *testing.T) { wrongOffset(t, who, off, key) })
+			}
+		}
+	}
+}
+
+func wrongOffset(t *testing.T, who string, off int64, key bool) {
+	cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
+	o := origin(cfg)
+	a, b := &rung{name: "a"}, &rung{name: "b"}
+	rungs := []*rung{a, b}
+	switch who {
+	case "alone":
+		rungs, b = rungs[:1], a
+	case "backup":
+		b.name, b.backup = "a", true
+	}
+	most, done := 0, false
+	for at := 1.0 / sourceRate; at < 20; at += 1.0 / sourceRate {
+		ladder(t, o, at, rungs...)
+		if f := b.feed; f.frames >= 330 && (f.frames%60 == 0 || !key) && !done {
+			done = true
+			n := f.frames
+			f.frames++
+			s := media.Sample{DTS: (f.base + 133 + int64(float64(n)/sourceRate*1000+0.5)) * 90, CTO: int32((67 + off) * 90), Sync: key, Arrived: f.at(float64(n) / sourceRate), Data: f.payload[:1000+n]}
+			if err := f.pub.WriteSample(0, &s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if l := b.pub.leader; l != nil {
+			most = max(most, len(l.held.frames)-l.held.head)
+		}
+	}
+	if most > 10 || b != a && b.pub.run.leads(b.pub) || !done {
+		t.Errorf("%d frames are held, and it leads: %v", most, b.pub.run.leads(b.pub))
+	}
+	st, _ := o.Stream("live/a")
+	for _, r := range st.Run().Renditions() {
+		x := watch(t, r)
+		x.past = int64(x.w.Timescale()) * 6 // where the frame says it is
+		x.checkParts(cfg, false)
+		for _, s := range x.segs {
+			if s.Gap || s.Discontinuity {
+				t.Errorf("%s: segment %d is a gap: %v, a discontinuity: %v", r.ID, s.MSN, s.Gap, s.Discontinuity)
+			}
+		}
+	}
+}
+
+// A viewer has seen all Windows of all renditions of a run.
+type viewer struct {
+	xs    []*watcher
+	segs  map[*Rendition]map[uint64]*Segment
+	ready bool // it could be played when it was looked at last: its target duration is settled
+}
+
+// look goes through the Windows that live/a has made since.
+func (v *viewer) look(t *testing.T, o *Origin) {
+	t.Helper()
+	st, ok := o.Stream("live/a")
+	if !ok || st.Run() == nil {
+		return
+	}
+	for _, r := range st.Run().Renditions() {
+		if !slices.ContainsFunc(v.xs, func(x *watcher) bool { return x.r == r }) {
+			x := watch(t, r)
+			x.holes = true // whoever leaves, leaves the rest of a segment empty
+			v.xs = append(v.xs, x)
+			v.see(t, x)
+		}
+	}
+	for _, x := range v.xs {
+		for x.w.succ != nil {
+			x.w = x.w.succ
+			x.note()
+			v.see(t, x)
+		}
+	}
+	v.ready = st.Run().IsReady()
+}
+
+// see checks the Window that x is at.
+func (v *viewer) see(t *testing.T, x *watcher) {
+	t.Helper()
+	w := x.w
+	if v.segs == nil {
+		v.segs = map[*Rendition]map[uint64]*Segment{}
+	}
+	if v.segs[x.r] == nil {
+		v.segs[x.r] = map[uint64]*Segment{}
+	}
+	if v.ready && w.TargetDuration != x.r.Run.TargetDuration() {
+		t.Errorf("%s: a target duration of %d s, the run's is %d s (RFC 8216bis 4.4.3.1)", x.r.ID, w.TargetDuration, x.r.Run.TargetDuration())
+	}
+	disc := w.DiscSeq
+	for i, s := range w.Segments {
+		if s.Discontinuity {
+			disc++
+		}
+		if s.MSN != w.Segments[0].MSN+uint64(i) || s.DiscSeq != disc {
+			t.Errorf("%s: segment %d (%d) is at %d of a Window that begins with %d (%d)", x.r.ID, s.MSN, s.DiscSeq, i, w.Segments[0].MSN, w.DiscSeq)
+		}
+		if was := v.segs[x.r][s.MSN]; was != nil && was != s {
+			t.Errorf("%s: segment %d has become another (RFC 8216bis 6.2.1)", x.r.ID, s.MSN)
+		}
+		v.segs[x.r][s.MSN] = s
+	}
+}
+
+// oneFrame is how long a frame of sound is, s.
+const oneFrame = 1024.0 / 48000
+
+// check checks what was seen as a whole: all show the same at the same times, and in each segment sound begins with the picture, but
+// for a frame, which may be one that lasts longer to bring sound back to its time. Where a pair's active encoder fails, a gap begins where
+// its sound ends, torn s away from that of the picture at most: what was no part yet is lost.
+func (v *viewer) check(t *testing.T, cfg Config, keyed bool, torn float64) {
+	t.Helper()
+	if len(v.xs) == 0 {
+		t.Fatal("nothing was cut")
+	}
+	var pictures []*watcher
+	for _, x := range v.xs {
+		if x.past = 0; !keyed {
+			x.past = int64(x.w.Timescale()) / 4 // whoever is ahead of the leader by its lag may miss a boundary that is not to be expected
+		}
+		x.checkParts(cfg, false)
+		if x.r.Kind == media.Video {
+			pictures = append(pictures, x)
+		}
+	}
+	sameTimes(t, 0.75/sourceRate, keyed, pictures...)
+	for _, x := range v.xs {
+		if x.r.Kind != media.Audio {
+			continue
+		}
+		scale := float64(x.w.Timescale())
+		for i, s := range x.segs {
+			early, late := oneFrame, oneFrame
+			if s.Gap {
+				early, late = max(early, torn), max(late, torn)
+			}
+			if i > 0 && len(x.segs[i-1].Parts) > 0 {
+				parts := x.segs[i-1].Parts
+				samples := parts[len(parts)-1].Samples
+				late = max(late, float64(samples[len(samples)-1].Duration)/scale)
+			}
+			for _, p := range pictures {
+				u := v.segs[p.r][s.MSN]
+				if u == nil {
+					continue
+				}
+				off := float64(s.Start)/scale - float64(u.Start)/float64(p.w.Timescale())
+				if off < -early-1e-6 || off > late+1e-6 || s.DiscSeq != u.DiscSeq || s.Discontinuity != u.Discontinuity {
+					t.Errorf("%s: segment %d begins %.4f s after that of %s, discontinuity %d and %d (RFC 8216bis 6.2.4)", x.r.ID, s.MSN, off, p.r.ID, s.DiscSeq, u.DiscSeq)
+				}
+				break
+			}
+		}
 	}
 }
 
@@ -461,15 +707,17 @@ func TestAnyLadder(t *testing.T) {
 // most (players do not read a multivariant playlist again).
 func TestLadderIsAwaited(t *testing.T) {
 	cfg := Config{PartTarget: DefaultPartTarget, Ladder: []string{"1080p", "720p", "480p"}}
+	sound := &feed{fps: sourceRate, gop: 60, depth: 2, video: -1, audio: 0, speed: 1}
 	for name, c := range map[string]struct {
 		rungs []*rung
 		want  int
 		at    float64 // at the latest, s
 	}{
-		"all":           {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 0.3}}, 4, 4.5},
-		"one is late":   {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 1.2}}, 4, 6.5},
-		"one is absent": {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}}, 3, 6.5},
-		"unknown":       {[]*rung{{name: "1080p"}, {name: "720p"}, {name: "480p"}, {name: "240p"}}, 5, 4.5},
+		"all":                          {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 0.3}}, 4, 4.5},
+		"one is late":                  {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 1.2}}, 4, 6.5},
+		"one has the same sound alone": {[]*rung{{name: "1080p"}, {name: "720p"}, {name: "480p"}, {name: "audio", pending: sound}}, 4, 4.5},
+		"one is absent":                {[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}}, 3, 6.5},
+		"unknown":                      {[]*rung{{name: "1080p"}, {name: "720p"}, {name: "480p"}, {name: "240p"}}, 5, 4.5},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := origin(cfg)
@@ -486,6 +734,64 @@ func TestLadderIsAwaited(t *testing.T) {
 			}
 			t.Error("never ready")
 		})
+	}
+}
+
+// The ladder that a stream had when it was last live is waited for; what does not come then, once.
+func TestLastLadderIsAwaited(t *testing.T) {
+	o := origin(Config{PartTarget: DefaultPartTarget})
+	day := 0.0 // of the source, s
+	for i, c := range []struct {
+		rungs []*rung
+		want  int
+		from  float64 // when it is ready, s
+		to    float64
+	}{
+		{[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 0.1}}, 4, 0, 4.5},
+		{[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}, {name: "480p", from: 2.3}}, 4, 4, 6.5},
+		{[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}}, 3, 5.5, 6.5},
+		{[]*rung{{name: "1080p"}, {name: "720p", from: 0.1}}, 3, 0, 4.5},
+		{[]*rung{{name: "1080p"}}, 2, 5.5, 6.5},
+		{[]*rung{{name: "1080p"}}, 2, 0, 2.5},
+	} {
+		for _, r := range c.rungs {
+			r.from, r.to = day+r.from, day+8
+		}
+		n, at := 0, 0.1
+		for ; at < 7.5 && n == 0; at += 0.1 {
+			ladder(t, o, day+at, c.rungs...)
+			if st, ok := o.Stream("live/a"); ok && st.Run() != nil && st.Run().IsReady() {
+				n = len(st.Run().Presentation().Renditions)
+			}
+		}
+		if n != c.want || at < c.from || at > c.to {
+			t.Errorf("day %d: %d renditions after %.1f s, want %d in %.1f to %.1f s", i, n, at, c.want, c.from, c.to)
+		}
+		ladder(t, o, day+20, c.rungs...)
+		wall := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(day+20) * time.Second)
+		for range 140 {
+			wall = wall.Add(time.Second)
+			o.Tick(wall)
+		}
+		if _, ok := o.Stream("live/a"); ok {
+			t.Fatal("the stream is not gone")
+		}
+		day += 170
+	}
+}
+
+// What is remembered of streams that are gone is bounded, the latest stay.
+func TestLastLaddersAreBounded(t *testing.T) {
+	o := &Origin{}
+	for i := range maxSeen + 10 {
+		o.remember(fmt.Sprint("live/", i), []string{"a", "b"})
+		o.remember("live/0", []string{"a", "c"})
+	}
+	if n := len(o.seen); n != maxSeen || o.lastLadder("live/1") != nil || !slices.Equal(o.lastLadder("live/0"), []string{"a", "c"}) {
+		t.Errorf("%d are remembered, of the first %q, of the second %q", n, o.lastLadder("live/0"), o.lastLadder("live/1"))
+	}
+	if o.remember("live/0", []string{"a"}); o.lastLadder("live/0") != nil {
+		t.Error("one rendition is not a ladder")
 	}
 }
 
@@ -570,6 +876,21 @@ func TestNobodyWatches(t *testing.T) {
 
 // Publications on different goroutines, and readers meanwhile.
 func TestLadderConcurrent(t *testing.T) {
+	t.Run("rungs", func(t *testing.T) {
+		concurrent(t, func(o *Origin, i int) (*Publication, error) { return o.Open("live/a", fmt.Sprint(i, "p"), time.Time{}) })
+	})
+	t.Run("pairs", func(t *testing.T) {
+		concurrent(t, func(o *Origin, i int) (*Publication, error) {
+			if i%2 == 1 {
+				return o.OpenBackup("live/a", fmt.Sprint(i/2, "p"), time.Time{})
+			}
+			return o.Open("live/a", fmt.Sprint(i/2, "p"), time.Time{})
+		})
+	})
+}
+
+// concurrent lets four publications come and go, that each open opens again and again.
+func concurrent(t *testing.T, open func(o *Origin, i int) (*Publication, error)) {
 	o := origin(Config{PartTarget: DefaultPartTarget})
 	var wg sync.WaitGroup
 	done := make(chan struct{})
@@ -579,7 +900,7 @@ func TestLadderConcurrent(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(uint64(i), 3))
 			from := 0
 			for range 6 {
-				pub, err := o.Open("live/a", fmt.Sprint(i, "p"), wall)
+				pub, err := open(o, i)
 				if err != nil {
 					t.Error(err)
 					return
@@ -651,5 +972,53 @@ func TestLadderShrinks(t *testing.T) {
 		if w := x.Window(); w.LastMSN()+1 < rendition(t, o, "live/a", "video_1080p").Window().LastMSN() {
 			t.Errorf("after %g s: the playlist of what has left has stopped at %d", c.at, w.LastMSN())
 		}
+	}
+}
+
+// Sound that several carry goes on with another of them when whoever feeds it says nothing for a while, connected or not.
+func TestSilentSound(t *testing.T) {
+	cfg := Config{PartTarget: DefaultPartTarget, WindowSegments: 100}
+	for name, rungs := range map[string][]*rung{
+		"the leader":        {{name: "1080p", silent: [2]float64{11.3, 60}}, {name: "720p"}},
+		"a follower":        {{name: "720p", silent: [2]float64{11.3, 60}}, {name: "1080p", from: 0.1, pending: &feed{fps: sourceRate, gop: 120, depth: 2, audio: 1, speed: 1}}},
+		"and comes back":    {{name: "1080p", silent: [2]float64{11.3, 18}}, {name: "720p"}},
+		"for half a second": {{name: "1080p", silent: [2]float64{11.3, 11.8}}, {name: "720p"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := origin(cfg)
+			ladder(t, o, 32, rungs...)
+			x := watchAll(t, o, "audio")[0]
+			x.holes = true
+			x.checkParts(cfg, false)
+			if got := torn(x); len(got) > 3 { // it is looked at once a segment
+				t.Errorf("not whole: %v", got)
+			}
+			if _, discs := filled(x); discs != 0 {
+				t.Errorf("%d discontinuities", discs)
+			}
+		})
+	}
+}
+
+// A run that begins with several pictures to choose from leaves players more time, and what it says does not change when others join.
+func TestLadderHoldBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg   Config
+		rungs []*rung
+		want  time.Duration
+	}{
+		"alone":         {Config{PartTarget: DefaultPartTarget}, []*rung{{}}, 0},
+		"a ladder":      {Config{PartTarget: DefaultPartTarget}, []*rung{{name: "1080p"}, {name: "720p"}}, 3 * time.Second},
+		"set":           {Config{PartTarget: DefaultPartTarget, PartHoldBack: 2 * time.Second}, []*rung{{name: "1080p"}, {name: "720p"}}, 2 * time.Second},
+		"joined later":  {Config{PartTarget: DefaultPartTarget}, []*rung{{name: "1080p"}, {name: "720p", from: 12}}, 0},
+		"with a backup": {Config{PartTarget: DefaultPartTarget}, []*rung{{}, {backup: true}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := origin(c.cfg)
+			ladder(t, o, 20, c.rungs...)
+			if got := rendition(t, o, "live/a", "audio").Run.HoldBack(); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
 	}
 }

@@ -21,6 +21,7 @@ type lane struct {
 
 	// The open segment.
 	open  bool
+	feed  *feeder // the rendition's
 	msn   uint64
 	index int   // parts that it has
 	tail  int64 // where they end; meaningful with index > 0
@@ -91,9 +92,17 @@ func (l *lane) pull() {
 	defer run.mu.Unlock()
 	l.queue = run.since(l.queue, l.pulled)
 	l.pulled = run.last.Load()
-	if l.rend.owner != l {
-		l.floor = l.rend.tail
+}
+
+// refloor returns where the media of whoever has fed the rendition ends, ticks.
+func (l *lane) refloor() int64 {
+	run := l.rend.Run
+	run.mu.Lock()
+	defer run.mu.Unlock()
+	if x, ok := run.find(l.rend.ID); ok && x.owner != l { // which may be another's, who was quicker
+		l.floor = x.tail
 	}
+	return l.floor
 }
 
 // enter begins b's segment at time from, with a part that decodes at next, and ends the one before it there. It says false
@@ -117,6 +126,12 @@ func (l *lane) begin(b boundary, from, next int64) bool {
 		}
 		l.rend = x // another publication was quicker
 	}
+	if l.pub.paired.Load() && l.pub.gen == run.gen.Load() && run.yields(l, b, from) {
+		return false
+	}
+	if b.torn {
+		return false
+	}
 	r := l.rend
 	l.astray = r.owner != nil && r.owner != l
 	if l.astray || l.pub.gen != run.gen.Load() {
@@ -128,7 +143,7 @@ func (l *lane) begin(b boundary, from, next int64) bool {
 		return false
 	}
 	s := Start{
-		MSN: b.msn, Time: from, NextPart: next, ProgramTime: run.Epoch + l.nanos(from),
+		MSN: b.msn, Time: from, NextPart: next, ProgramTime: run.Epoch + b.moved + l.nanos(from),
 		Discontinuity: b.disc, DiscSeq: b.discSeq, Init: l.init,
 	}
 	switch {
@@ -139,6 +154,7 @@ func (l *lane) begin(b boundary, from, next int64) bool {
 			return false
 		}
 		run.add(r)
+		r.began = s.MSN
 		r.begin(s)
 		r.publish()
 	case r.running && r.open.MSN == b.msn && len(r.open.Parts) == 0:
@@ -153,7 +169,7 @@ func (l *lane) begin(b boundary, from, next int64) bool {
 	default:
 		return false
 	}
-	r.owner = l
+	r.owner, l.feed = l, r.feed
 	l.open, l.msn, l.index, l.start = true, b.msn, 0, s.Time
 	return true
 }
@@ -187,11 +203,11 @@ func (l *lane) publish(p *Part, payload []byte) {
 	stats := &l.rend.stats
 	if l.open {
 		p.MSN, p.Index = l.msn, l.index
-		l.rend.store(p, l.init.Track.ID, payload)
-		l.open = l.rend.attach(l, p)
+		l.feed.store(p, l.init.Track.ID, payload)
+		l.open = l.rend.attach(l, p, l.feed.head, payload)
 	}
 	if !l.open { // too late: the segment is a gap by now
-		stats.dropped.Add(uint64(len(p.Samples)))
+		l.lost(len(p.Samples))
 		return
 	}
 	l.index++
@@ -208,13 +224,17 @@ func (l *lane) publish(p *Part, payload []byte) {
 	}
 }
 
-// resync lets the grid begin again with the next frame, wherever that is. What waits is published first, as far as it can be.
+// resync lets the grid begin again with the next frame, wherever that is. What waits is published first, as far as it can be. A
+// segment has no hole in it, and what was hinted to come next does not come: the next segment is the first with sound again.
 func (l *lane) resync(arrived int64) {
 	if l.grid.in > 0 {
 		l.publish(l.grid.take(arrived))
 	}
-	l.rend.stats.dropped.Add(uint64(len(l.grid.rows)))
+	l.lost(len(l.grid.rows))
 	l.grid.reset()
+	if l.open {
+		l.leave()
+	}
 }
 
 // follow puts the frames that wait into parts and segments, as far as the leader has decided where those begin.
@@ -238,9 +258,18 @@ func (l *lane) followTo(limit int64, g *grid, arrived int64) {
 		}
 		l.pull()
 		if len(l.queue) > 0 && t >= l.ticks(l.queue[0].time) {
-			if !l.open && t < l.floor {
-				g.skip() // another publication's audio goes as far as this
-				continue
+			if l.waits(l.queue[0], arrived) {
+				return
+			}
+			if !l.open {
+				floor := l.refloor()
+				if d := floor - t; floor > 0 && abs(d) <= g.frame/2 {
+					g.move(d) // it goes on where another publication's audio ends
+					t = floor
+				} else if t < floor {
+					g.skip() // that goes as far as this
+					continue
+				}
 			}
 			l.cross(t, arrived)
 			continue
@@ -316,6 +345,7 @@ type hold struct {
 	data   []byte
 	head   int // frames before this one have been taken
 	from   int // and their data lies before this
+	keys   int // of those that have not: key frames
 }
 
 // A frame is a video sample on the run's timeline.
@@ -354,6 +384,9 @@ func (h *hold) add(f *frame) bool {
 	c.data, c.size = nil, len(f.data)
 	h.data = append(h.data, f.data...)
 	h.frames = append(h.frames, c)
+	if f.sync {
+		h.keys++
+	}
 	return true
 }
 
@@ -364,9 +397,18 @@ func (h *hold) first() frame {
 	return f
 }
 
+// forget drops what is held.
+func (l *lane) forget() {
+	l.lost(len(l.held.frames) - l.held.head)
+	l.held.clear()
+}
+
 func (h *hold) drop() {
+	if h.frames[h.head].sync {
+		h.keys--
+	}
 	h.from += h.frames[h.head].size
 	h.head++
 }
 
-func (h *hold) clear() { h.head = len(h.frames) }
+func (h *hold) clear() { h.head, h.keys = len(h.frames), 0 }

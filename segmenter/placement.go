@@ -19,13 +19,24 @@ func (p *Publication) base(track int, s *media.Sample) (bool, error) {
 	}
 	run := p.run
 	t := &p.tracks[track]
+	p.heard.Store(arrived)
+	if t.Kind == media.Video {
+		p.keyHeard.Store(arrived)
+	}
+	run.oust(p, arrived)
+	if run.leader.Load() == nil && run.last.Load() > 0 {
+		if _, ok := p.resume(track, pts, arrived); !ok {
+			return false, nil
+		}
+	}
 	if !run.lead(p) {
 		return p.beside(track, s)
 	}
 	var at int64
 	resumed := run.last.Load() > 0
 	if resumed {
-		at = max(run.ends(), arrived-run.Epoch)
+		at, _ = p.resume(track, pts, arrived)
+		run.bridge(at)
 	}
 	p.by, p.hits, p.out = Leads, 0xff, false
 	if !p.lay(track, cto, func(scale uint32) int64 {
@@ -38,6 +49,39 @@ func (p *Publication) base(track int, s *media.Sample) (bool, error) {
 	p.begin(at, resumed)
 	return true, nil
 }
+
+// resume finds where on the timeline of a run that goes on a key frame lies. That is where the wall clock says, but never before
+// the end of what is there. What a publication that has stalled sends after all, at once, lies where its times say: the date stays
+// true and the delay what it was. What of that belongs into the gap comes too late, and ok is false.
+func (p *Publication) resume(track int, pts, arrived int64) (at int64, ok bool) {
+	run := p.run
+	ends := run.ends()
+	at = max(ends, run.dated(arrived))
+	k := p.kept
+	if k == nil || p.tracks[track].Kind != media.Video {
+		return at, true
+	}
+	own := media.Rescale(media.Rescale(pts, p.tracks[track].Timescale, k.scale)+k.ticks, k.scale, media.Second)
+	switch {
+	case !near(own, at, maxKept):
+		p.kept = nil // its times have changed meanwhile
+	case own >= ends:
+		return own, true
+	case p.late == 0:
+		p.late = arrived
+		return 0, false
+	case arrived-p.late < maxBurst:
+		return 0, false
+	}
+	return at, true
+}
+
+// How far the times of a publication that has stalled may be from the wall clock's to be believed, and how long what it held back
+// may take to arrive.
+const (
+	maxKept  = 30 * media.Second
+	maxBurst = 1 * media.Second
+)
 
 // beside lays the publication's times onto the timeline of the leader, if that can be done.
 func (p *Publication) beside(track int, s *media.Sample) (bool, error) {
@@ -56,6 +100,9 @@ func (p *Publication) beside(track int, s *media.Sample) (bool, error) {
 	} else if r, known := run.Rendition(p.id(track)); known && run.feeds(r, p) {
 		ok = false // the same audio is there
 		p.held, p.heldBytes = nil, 0
+		if len(p.tracks) == 1 {
+			p.standsAlone() // and nothing of this publication is missing
+		}
 	} else {
 		last := p.held[len(p.held)-1].s
 		offset, shared, p.by, ok = run.placeAudio(p, media.Rescale(last.DTS, t.Timescale, media.Second))
@@ -82,7 +129,7 @@ func (p *Publication) beside(track int, s *media.Sample) (bool, error) {
 		return false, nil
 	}
 	p.began = own + offset
-	p.lastKey, p.cadence = noKey, 0
+	p.lastKey, p.cadence, p.sparse = noKey, 0, false
 	for _, l := range p.lanes {
 		// What has begun before this is over.
 		l.pull()
@@ -99,6 +146,13 @@ func (p *Publication) beside(track int, s *media.Sample) (bool, error) {
 	return true, nil
 }
 
+// standsAlone notes that no video of the publication has to find its place.
+func (p *Publication) standsAlone() {
+	if !p.alone.Swap(true) {
+		p.stream.placed(p)
+	}
+}
+
 // noteKey remembers a key frame of this publication.
 func (p *Publication) noteKey(k keyTime) {
 	const most = 8
@@ -111,6 +165,7 @@ func (p *Publication) noteKey(k keyTime) {
 	}
 	p.keys = append(p.keys, k)
 	p.keysSeen++
+	p.keyHeard.Store(k.arrived)
 	p.interval.Store(interval(p.keys))
 }
 
@@ -145,10 +200,9 @@ func (p *Publication) lay(track int, cto int64, offset func(scale uint32) int64)
 	p.shift.Store(&shift{p.leader.off, p.leader.scale, p.leader.nanos(p.leader.reorder)})
 	p.hasVideo.Store(p.leader.cut != nil)
 	if p.leader.cut == nil {
-		p.alone.Store(true)
-		p.stream.placed(p)
+		p.standsAlone()
 	}
-	p.based, p.change, p.cadence = true, false, 0
+	p.based, p.change, p.cadence, p.sparse, p.kept, p.warmed = true, false, 0, false, nil, 0
 	for i := range p.tracks {
 		if t := &p.tracks[i]; t.Ready() && t.Kind == media.Audio {
 			frame := media.Rescale(int64(t.FrameSamples), t.Timescale, media.Second)
@@ -173,7 +227,7 @@ func (p *Publication) id(i int) string {
 		return common
 	case p.Rung != "":
 		return own
-	case p.run.feeds(r, p):
+	case p.run.feedsBeside(r, p):
 		return t.Kind.String() + besideCommon // who came first has taken its name
 	}
 	return common
@@ -221,7 +275,7 @@ func (p *Publication) place(i int) {
 	}
 	l := &lane{pub: p, scale: t.Timescale}
 	if r, ok := p.run.Rendition(id); ok {
-		if t.Kind == media.Audio && p.run.feeds(r, p) {
+		if t.Kind == media.Audio && p.run.feedsBeside(r, p) {
 			return
 		}
 		l.rend = r
@@ -249,14 +303,15 @@ func (p *Publication) elsewhere(track int, l *lane, s *media.Sample) error {
 	return p.audio(track, l, s)
 }
 
-// adopt gives lanes to audio that came while another publication fed its rendition, if that has left. It is called when one may
-// have, and once a segment.
+// adopt gives lanes to audio that came while another publication fed its rendition, if that has left or says nothing. It is called
+// when one may have left, and once a segment.
 func (p *Publication) adopt() {
 	for i := range p.tracks {
 		if t := &p.tracks[i]; p.of[i] != nil || !p.seen[i] || !t.Ready() || t.Kind != media.Audio {
 			continue
 		}
 		n := len(p.lanes)
+		p.run.rescue(p.id(i), p)
 		p.place(i)
 		if len(p.lanes) > n {
 			l := p.lanes[n]
@@ -266,13 +321,23 @@ func (p *Publication) adopt() {
 	}
 }
 
+// rescue takes an audio rendition from a publication that has stalled, for p, which has the same sound.
+func (r *Run) rescue(id string, p *Publication) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x, ok := r.find(id)
+	if ok && x.Kind == media.Audio && x.owner != nil && x.owner.pub != p && p.arrived-x.owner.pub.heard.Load() >= maxSilence {
+		r.dispossess(x)
+	}
+}
+
 // place finds what has to be added to p's times, from its key frames, the latest of which has that composition offset, ns. If
 // it is what is added to another's, s is that, exactly.
 func (r *Run) place(p *Publication, cto, half int64) (offset int64, s *shift, by Evidence, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if p.shares != nil {
-		if offset, s, by, ok = r.sharing(*p.shares); ok || p.lower || len(p.keys) < loneKeys {
+		if offset, s, by, ok = r.sharing(p); ok || p.lower || len(p.keys) < loneKeys {
 			return offset, s, by, ok
 		}
 	}
@@ -315,7 +380,7 @@ func (r *Run) placeAudio(p *Publication, now int64) (offset int64, s *shift, by 
 	defer r.mu.Unlock()
 	if p.shares != nil {
 		held := p.held[len(p.held)-1].s.DTS - p.held[0].s.DTS
-		if offset, s, by, ok = r.sharing(*p.shares); ok || p.lower || held < int64(p.tracks[p.held[0].track].Timescale)*announcedWait/media.Second {
+		if offset, s, by, ok = r.sharing(p); ok || p.lower || held < int64(p.tracks[p.held[0].track].Timescale)*announcedWait/media.Second {
 			return offset, s, by, ok
 		}
 	}
@@ -323,10 +388,11 @@ func (r *Run) placeAudio(p *Publication, now int64) (offset int64, s *shift, by 
 	return offset, s, by, true
 }
 
-// sharing finds what is added to the times of the publication of that rung, if it is on the timeline. Run.mu is held.
-func (r *Run) sharing(rung string) (offset int64, s *shift, by Evidence, ok bool) {
+// sharing finds what is added to the times of the publication that p shares its times with, if it is on the timeline. Run.mu is
+// held.
+func (r *Run) sharing(p *Publication) (offset int64, s *shift, by Evidence, ok bool) {
 	for _, q := range r.pubs {
-		if s := q.shift.Load(); s != nil && q.Rung == rung {
+		if s := q.shift.Load(); s != nil && q.Rung == *p.shares && q.backup == p.backup {
 			return media.Rescale(s.ticks, s.scale, media.Second), s, SharedBase, true
 		}
 	}
@@ -340,7 +406,7 @@ func (p *Publication) alongside() {
 		return
 	}
 	p.run.mu.Lock()
-	_, s, _, ok := p.run.sharing(*p.shares)
+	_, s, _, ok := p.run.sharing(p)
 	p.run.mu.Unlock()
 	if !ok {
 		return

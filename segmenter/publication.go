@@ -1,7 +1,9 @@
 package segmenter
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,12 +41,22 @@ type Publication struct {
 	began    int64 // where this continuity run began on the timeline, ns
 	lastKey  int64 // presentation time of the last key frame, leader's ticks
 	cadence  int64 // between the last two, leader's ticks; 0 is unknown
+	sparse   bool  // that, and the one before, are too long for the target
+	reached  int64 // decode time of the frame that is being put into a part, or was last, leader's ticks
+	untold   int64 // when it is told next that no key frame comes, likewise
+	gap      int64 // the latest time between two that was too long for the target, ns; 0 is none
+	gapEnd   int64 // when that ended, Unix ns
+	recovery int64 // when the latest picture arrived that is media.Sample.Recovery, Unix ns; 0 is none
+	tellNext int64 // when it is told next that there is no first key frame, Unix ns
 	slots    int64 // target durations since it began, when audio leads
 	keys     []keyTime
 	keysSeen int // key frames since the publication's times were last unknown
-	advice   [2]string
+	advice   [2]Advice
 	awaiting bool             // a track is announced that has not come; protected by run.mu
 	arrived  int64            // of the latest sample
+	pictured int64            // and of the latest of video
+	kept     *shift           // what was added to its times when it stalled
+	late     int64            // when the first key frame arrived that belongs into a gap, Unix ns; 0 is none
 	seen     []bool           // by index of track: a sample has come
 	breaks   [maxBreaks]int64 // when it began anew, Unix ns
 	anews    int
@@ -63,13 +75,18 @@ type Publication struct {
 	skew    int64       // of the latest key frame against its boundary, ns
 	lag     int64       // by how much later it arrived, ns
 	inStep  atomic.Bool // the video is cut at the boundaries: it may lead
-	alone   atomic.Bool // it has no video, and is on the timeline
-	// What others may look at: whether there is video, and what is added to the leading lane's times.
-	hasVideo atomic.Bool
-	shift    atomic.Pointer[shift]
-	// interval is the mean time between key frames, ns.
-	interval atomic.Int64
-	input    atomic.Pointer[Input] // for Status
+	alone   atomic.Bool // it has no video, and is on the timeline, or has nothing that others do not feed
+	// shift is what is added to the leading lane's times; others may look at it.
+	shift atomic.Pointer[shift]
+	input atomic.Pointer[Input] // for Status
+
+	// Two publications of a rung: see pair.go.
+	*pulse
+	paired    atomic.Bool                 // the other one is on the timeline
+	standsFor atomic.Pointer[Publication] // it, if that feeds the rung; nil: this one does. Written with run.mu held
+	relief    *Publication                // gets the rung back with the next boundary; protected by run.mu
+	inRow     int                         // boundaries in a row at which it had a key frame while it stood by; likewise
+	warmed    int64                       // when the first sample came since it was on the timeline, Unix ns
 }
 
 // A shift is what has to be added to times to get those of the run's timeline.
@@ -183,8 +200,15 @@ func (p *Publication) WriteSample(track int, s *media.Sample) error {
 		return media.Formatf("sample", "of track %d, which has not been described", track)
 	}
 	p.arrived = s.Arrived
+	if p.tracks[track].Kind == media.Video {
+		p.pictured = s.Arrived
+	}
+	if s.Recovery {
+		p.recovery = s.Arrived
+	}
 	if p.based && p.gen != p.run.gen.Load() {
-		p.based = false // the run has come to a halt without this publication
+		p.based, p.warmed = false, 0 // the run has come to a halt without this publication
+		p.kept, p.late = p.shift.Load(), 0
 		p.inStep.Store(false)
 		p.alone.Store(false)
 		p.run.abandon(p)
@@ -252,6 +276,7 @@ func (p *Publication) anew(track int, s *media.Sample) error {
 		return err
 	}
 	p.leave()
+	p.kept = nil
 	return p.warm(track, s)
 }
 
@@ -259,16 +284,20 @@ func (p *Publication) anew(track int, s *media.Sample) error {
 func (p *Publication) warm(track int, s *media.Sample) error {
 	t := &p.tracks[track]
 	p.seen[track] = true
+	p.warmed = cmp.Or(p.warmed, s.Arrived)
 	if t.Kind == media.Video {
 		if !s.Sync {
+			p.adviseWaiting(s.Arrived)
 			return nil // nothing can be decoded before a key frame
 		}
+		p.advice[0] = Advice{}
 		if placed, err := p.base(track, s); err != nil || !placed {
 			return err
 		}
 		if err := p.video(track, p.of[track], s); err != nil {
 			return err
 		}
+		p.forget(media.Rescale(s.DTS+int64(s.CTO), t.Timescale, media.Second))
 		return p.replay()
 	}
 	if len(p.held) >= maxHeld || p.heldBytes+len(s.Data) > maxHeldBytes {
@@ -282,7 +311,7 @@ func (p *Publication) warm(track int, s *media.Sample) error {
 	wait := int64(silentWait)
 	for i := range p.tracks {
 		if v := &p.tracks[i]; v.Kind == media.Video {
-			if v.Ready() {
+			if v.Ready() && s.Arrived-p.pictured < announcedWait {
 				return nil // its key frame will come
 			}
 			wait = announcedWait
@@ -298,6 +327,15 @@ func (p *Publication) warm(track int, s *media.Sample) error {
 		return err
 	}
 	return p.replay()
+}
+
+// forget drops the audio of before the first key frame, which is presented at a time of the publication's own, ns. If it were much,
+// it would be so far from where the timeline begins that it looked like another time base.
+func (p *Publication) forget(key int64) {
+	p.held = slices.DeleteFunc(p.held, func(h heldSample) bool {
+		t := &p.tracks[h.track]
+		return media.Rescale(h.s.DTS+int64(t.FrameSamples), t.Timescale, media.Second) <= key
+	})
 }
 
 func (p *Publication) replay() error {
@@ -321,14 +359,13 @@ func (p *Publication) begin(at int64, disc bool) {
 		l.pulled = b.msn
 		if l == p.leader && l.cut != nil {
 			p.enterFresh(l, b, l.ticks(at))
-			p.lastKey = l.ticks(at)
+			p.lastKey, p.reached = l.ticks(at), l.ticks(at)
 			continue
 		}
 		if l.grid != nil {
 			l.grid.reset()
 		}
 		l.queue = append(l.queue[:0], b)
-		l.floor = 0
 	}
 	p.report(disc)
 }
@@ -339,12 +376,12 @@ func (p *Publication) leave() {
 	if !p.based {
 		return
 	}
-	p.based = false
+	p.based, p.warmed = false, 0
 	l := p.leader
 	var end int64
 	if l.cut != nil {
-		l.held.clear()
-		l.cut.settle(l.cut.lastDTS + max(l.cut.pace.nominal, 1))
+		l.forget()
+		l.cut.settle(l.cut.lastDTS + l.frameLasts())
 		if len(l.cut.rows) > 0 {
 			l.publish(l.cut.take(p.arrived))
 		}
@@ -379,6 +416,7 @@ func (p *Publication) leave() {
 func (p *Publication) Close(reason error) error {
 	playable := p.run != nil && p.run.IsReady()
 	defer func() { p.stream.unpublish(p, reason, playable) }()
+	p.closed.Store(true)
 	p.leave()
 	if p.run != nil {
 		p.await(false)

@@ -1,7 +1,9 @@
 package segmenter
 
 import (
+	"math"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"headwater/segmenter/media"
@@ -22,65 +24,48 @@ type Rendition struct {
 	window atomic.Pointer[Window]
 	stats  renditionStats
 
+	memoOnce sync.Once
+	memo     any
+
+	lastRate float64 // frame rate that was described last, 0: none; protected by Run.presMu
+
 	// What follows belongs to the owner; it is changed while Run.mu is held, so that sibling edges are taken in order.
 	list     []*Segment // retained, then listed
 	first    int        // index in list of the first listed segment
 	dead     int        // segments dropped from the array behind list since it was made
 	until    []int64    // for list[:first]: where the live edge is, in ticks, when the segment may go
-	listed   int64      // ticks of list[first:]: the duration of the playlist
+	cold     int        // list[:cold] are stored, or gaps
+	listed   listing    // list[first:]
+	inits    []use      // what list needs, in order; shared with Windows
+	last     uint64     // the latest segment that needs the last of inits
+	squeezed int        // how many segments were stored when the disk had failed for too long; 0: it has not
 	longest  int64      // the longest that has been
 	open     Open
-	running  bool  // open is a segment to which parts are being added
-	nextPart int64 // decode time of the next part
-	tail     int64 // where the latest part ends
-	owner    *lane // who feeds it now; nil: nobody, and it goes on as gaps while others do
+	running  bool   // open is a segment to which parts are being added
+	began    uint64 // see Window.Began
+	nextPart int64  // decode time of the next part
+	tail     int64  // where the latest part ends
+	owner    *lane  // who feeds it now; nil: nobody, and it goes on as gaps while others do
 
-	// The feeder's alone.
-	file   *store.File
-	marked uint64 // the segment that the file's latest range is of
-	head   []byte // room for rendering a chunk's head
-}
+	// A copy that outlives the process; protected by Run.mu. See keeper.
+	disk    *store.File // nil: none
+	number  int         // of the rendition, there
+	diskMSN uint64      // the segment that the latest range of disk is of
+	index   *store.Log  // of what is stored; nil: nothing has been yet
+	base    uint64      // the segment that it begins with
 
-// renditionStats are counted by the owner and read by anybody.
-type renditionStats struct {
-	parts, segments, gaps, samples, bytes atomic.Uint64
-	peak                                  atomic.Uint64 // bits a second, the largest so far
-	mediaBytes                            atomic.Uint64 // bytes and ticks of the complete segments that hold media
-	mediaTicks                            atomic.Int64
-	retained                              atomic.Int64 // bytes held now
-	dropped, adjusted                     atomic.Uint64
-}
-
-// A RenditionStats is a snapshot of a Rendition's counters, all since the run began except Retained.
-type RenditionStats struct {
-	Parts, Segments, Gaps uint64
-	Samples, Bytes        uint64 // accepted from the encoder
-	Dropped               uint64 // samples that could not be placed on the timeline
-	Adjusted              uint64 // samples whose timestamp was moved to keep decode times rising
-	Peak                  int    // bits a second: the largest rate over any run of segments of 0.5 to 1.5 target durations
-	Average               int    // bits a second
-	Retained              int64  // bytes kept in memory, about
-}
-
-// Stats returns the rendition's counters.
-func (r *Rendition) Stats() RenditionStats {
-	s := &r.stats
-	out := RenditionStats{
-		Parts: s.parts.Load(), Segments: s.segments.Load(), Gaps: s.gaps.Load(),
-		Samples: s.samples.Load(), Bytes: s.bytes.Load(),
-		Dropped: s.dropped.Load(), Adjusted: s.adjusted.Load(),
-		Peak: int(s.peak.Load()), Retained: s.retained.Load(),
-	}
-	if t := s.mediaTicks.Load(); t > 0 {
-		if w := r.window.Load(); w != nil {
-			out.Average = int(float64(s.mediaBytes.Load()) * 8 * float64(w.Init().Track.Timescale) / float64(t))
-		}
-	}
-	return out
+	feed *feeder // of whoever feeds it
 }
 
 // Window returns the newest Window. It is never nil, but may hold no segment yet.
 func (r *Rendition) Window() *Window { return r.window.Load() }
+
+// Memo returns what make returned when it was first called for r: what is true of the rendition in all its Windows. It lives and dies
+// with r.
+func (r *Rendition) Memo(make func() any) any {
+	r.memoOnce.Do(func() { r.memo = make() })
+	return r.memo
+}
 
 // PartTarget is the run's part target in nanoseconds, 0 for a run without parts.
 func (r *Rendition) PartTarget() int64 { return int64(r.Run.Config.PartTarget) }
@@ -98,8 +83,8 @@ func (w *Window) InitByHash(hash string) (*Init, bool) {
 	if w.Open.Init != nil && w.Open.Init.Hash == hash {
 		return w.Open.Init, true
 	}
-	for i := len(w.retained) - 1; i >= 0; i-- {
-		if in := w.retained[i].Init; in.Hash == hash {
+	for i := len(w.inits) - 1; i >= 0; i-- {
+		if in := w.inits[i].init; in.Hash == hash {
 			return in, true
 		}
 	}
@@ -129,6 +114,9 @@ func (r *Rendition) Start(s Start) {
 	if r.Run.ended {
 		return
 	}
+	if r.window.Load() == nil {
+		r.began = s.MSN
+	}
 	r.begin(s)
 	r.publish()
 }
@@ -137,29 +125,20 @@ func (r *Rendition) begin(s Start) {
 	r.open = Open{MSN: s.MSN, Discontinuity: s.Discontinuity, DiscSeq: s.DiscSeq, Init: s.Init, Start: s.Time, Time: s.ProgramTime}
 	r.nextPart = s.NextPart
 	r.running = true
+	r.Run.noteBegin(r, &s)
 }
 
 // Append adds a part to the open segment and publishes it. It sets p's place in the segment and stores its chunk; p must not
 // change afterwards. payload, the samples' data in order, is the caller's again on return.
 func (r *Rendition) Append(p *Part, payload []byte) {
 	p.MSN, p.Index = r.open.MSN, len(r.open.Parts)
-	r.store(p, r.open.Init.Track.ID, payload)
-	r.attach(nil, p)
+	r.feed.store(p, r.open.Init.Track.ID, payload)
+	r.attach(nil, p, r.feed.head, payload)
 }
 
-// store puts p's chunk into the file.
-func (r *Rendition) store(p *Part, track uint32, payload []byte) {
-	if p.MSN != r.marked {
-		r.file.Mark() // segments are given back whole
-		r.marked = p.MSN
-	}
-	r.head = p.appendHead(r.head[:0], track)
-	p.head, p.chunk = len(r.head), r.file.Append(r.head, payload)
-}
-
-// attach adds p, whose chunk is stored, to the open segment, and publishes it. It says false when that segment is no longer
-// open for whoever feeds the rendition.
-func (r *Rendition) attach(by *lane, p *Part) bool {
+// attach adds p, whose chunk, head and payload, is stored, to the open segment, and publishes it. It says false when that segment
+// is no longer open for whoever feeds the rendition.
+func (r *Rendition) attach(by *lane, p *Part, head, payload []byte) bool {
 	r.Run.mu.Lock()
 	defer r.Run.mu.Unlock()
 	if r.Run.ended {
@@ -168,15 +147,20 @@ func (r *Rendition) attach(by *lane, p *Part) bool {
 	if r.owner != by || !r.running || r.open.MSN != p.MSN {
 		return false
 	}
+	r.Run.notePart(r, p, head, payload)
+	r.add(p)
+	if r.PartTarget() > 0 {
+		r.publish()
+	}
+	return true
+}
+
+func (r *Rendition) add(p *Part) {
 	r.open.Parts = append(r.open.Parts, p)
 	r.nextPart = p.Time + p.Duration
 	r.tail = r.nextPart
 	r.stats.parts.Add(1)
 	r.account(p.cost())
-	if r.PartTarget() > 0 {
-		r.publish()
-	}
-	return true
 }
 
 // Cut completes the open segment, which ends at presentation time end, and opens the next one, or with next nil none:
@@ -193,25 +177,59 @@ func (r *Rendition) Cut(end int64, next *Start) {
 
 // cut is Cut without the new Window. Run.mu is held.
 func (r *Rendition) cut(end int64, next *Start) {
-	o := &r.open
+	r.Run.noteCut(r, end)
+	s := r.open.segment(end)
+	if s.Gap {
+		r.stats.gaps.Add(1)
+	}
+	r.complete(s)
+	r.close(s)
+	if next != nil {
+		r.begin(*next)
+	}
+}
+
+// shownUntil is where the picture of an open segment with parts ends, ticks: where its decode times do, as its parts', or, where these
+// are behind by more than frames are reordered (see cutter), when its last frame has been presented for as long as the shortest one, but
+// for no longer than most altogether.
+func (o *Open) shownUntil(most int64) int64 {
+	last, shortest := int64(math.MinInt64), int64(math.MaxInt64)
+	for _, p := range o.Parts {
+		t := p.Time
+		for i := range p.Samples {
+			last = max(last, t+int64(p.Samples[i].CTO))
+			shortest = min(shortest, int64(p.Samples[i].Duration))
+			t += int64(p.Samples[i].Duration)
+		}
+	}
+	end := o.Parts[len(o.Parts)-1].end()
+	shown := min(last+shortest, max(o.Start+most, last+1))
+	if end > o.Start && shown-end <= int64(o.Init.Track.Timescale)/4 {
+		return end
+	}
+	return max(end, shown)
+}
+
+// segment is the open segment, complete, which ends at that time.
+func (o *Open) segment(end int64) *Segment {
 	s := &Segment{
 		MSN: o.MSN, Discontinuity: o.Discontinuity, DiscSeq: o.DiscSeq, Init: o.Init,
 		Start: o.Start, Duration: end - o.Start, Time: o.Time,
 		Parts: o.Parts, Gap: len(o.Parts) == 0,
 	}
-	if s.Gap {
-		r.stats.gaps.Add(1)
-	} else {
+	if !s.Gap {
 		s.Independent = s.Parts[0].Samples[0].Sync
 	}
-	r.complete(s)
+	return s
+}
+
+// close leaves no segment open after s.
+func (r *Rendition) close(s *Segment) {
+	end := s.Start + s.Duration
 	r.running = false
 	scale := s.Init.Track.Timescale
 	r.open = Open{MSN: s.MSN + 1, DiscSeq: s.DiscSeq, Init: s.Init, Start: end, Time: s.Time + media.Rescale(s.Duration, scale, media.Second)}
 	r.Run.edge = max(r.Run.edge, media.Rescale(end, scale, media.Second))
-	if next != nil {
-		r.begin(*next)
-	}
 }
 
 // vacate ends the open segment, if there is one, and opens the one that b begins without media for it. Run.mu is held.
@@ -226,7 +244,7 @@ func (r *Rendition) vacate(b boundary) {
 // vacateAt is vacate with the time where the gap begins, ticks.
 func (r *Rendition) vacateAt(b boundary, at int64) {
 	track := &r.open.Init.Track
-	s := Start{MSN: b.msn, Time: at, NextPart: -1, ProgramTime: r.Run.Epoch + media.Rescale(at, track.Timescale, media.Second),
+	s := Start{MSN: b.msn, Time: at, NextPart: -1, ProgramTime: r.Run.Epoch + b.moved + media.Rescale(at, track.Timescale, media.Second),
 		Discontinuity: b.disc, DiscSeq: b.discSeq, Init: r.open.Init}
 	if r.running {
 		r.cut(at, &s)
@@ -266,35 +284,72 @@ func (r *Rendition) complete(s *Segment) {
 	r.stats.segments.Add(1)
 	r.measure(s)
 
-	cfg := &r.Run.Config
+	r.needs(s)
+	r.listed.add(s, 1)
+	r.longest = max(r.longest, r.listed.ticks)
 	edge := s.Start + s.Duration
-	r.listed += s.Duration
-	r.longest = max(r.longest, r.listed)
-	least := media.Rescale(int64(cfg.WindowMin), media.Second, s.Init.Track.Timescale)
-	for len(r.list)-r.first > cfg.WindowSegments && r.listed-r.list[r.first].Duration >= least {
+	r.slide(edge)
+	r.unload(edge)
+}
+
+// slide takes what is too old from the playlist, and lets go of what has left it long enough ago.
+func (r *Rendition) slide(edge int64) {
+	cfg, scale := &r.Run.Config, r.open.Init.Track.Timescale
+	least, longest, drop := media.Rescale(int64(cfg.WindowMin), media.Second, scale), r.longest, 0
+	most := media.Rescale(int64(6*r.Run.limit()+memoryDVR), media.Second, scale)
+	unkept := r.unkept(edge)
+	switch {
+	case unkept <= most:
+		r.squeezed = 0
+	case cfg.Event:
+		r.Run.exhausted = true // an EVENT playlist loses nothing (RFC 8216bis 6.2.2): another run follows
+	case r.cold > 0:
+		// The disk fails. It may be full, and anyhow what follows what is stored must not fill the memory.
+		if r.squeezed == 0 {
+			r.squeezed = r.cold
+		}
+		drop = min(r.squeezed/squeezeOver+1, r.cold)
+	default:
+		least, longest = min(least, most), min(longest, most)
+	}
+	for !cfg.Event && (r.first < drop || len(r.list)-r.first > cfg.WindowSegments && r.listed.ticks-r.list[r.first].Duration >= least) {
 		// A segment stays available for its own duration and that of the longest playlist it was in after it has left
 		// (RFC 8216bis 6.2.2).
 		gone := r.list[r.first]
-		r.until = append(r.until, edge+r.longest+gone.Duration)
-		r.listed -= gone.Duration
+		until := edge + longest + gone.Duration
+		if cfg.Record > 0 && r.Run.hasDisk() {
+			until = math.MaxInt64
+		}
+		r.until = append(r.until, until)
+		r.listed.add(gone, -1)
 		r.first++
 	}
-	drop := 0
-	for drop < r.first && edge >= r.until[drop] {
-		r.account(-r.list[drop].cost())
+	for drop < r.first && (edge >= r.until[drop] || drop >= r.cold && edge-r.list[drop].Start > 2*most && unkept > most) {
 		drop++
 	}
 	if drop > 0 {
-		// Windows share the array behind list, so it is never written to below its end: what has been dropped lives as long
-		// as the array does. A short list is copied at once, a long one after every few, so that the cost of a segment does not
-		// grow with the window.
-		r.list = r.list[drop:]
-		r.until = slices.Clone(r.until[drop:])
-		r.first -= drop
-		if r.dead += drop; len(r.list) <= shortList || 8*r.dead >= len(r.list) {
-			r.list = append(make([]*Segment, 0, len(r.list)+len(r.list)/8+1), r.list...)
-			r.dead = 0
-		}
+		r.drop(drop)
+	}
+}
+
+// drop lets go of the first n segments, which are not listed.
+func (r *Rendition) drop(n int) {
+	for _, s := range r.list[:n] {
+		r.account(-s.cost())
+	}
+	// Windows share the array behind list, so it is never written to below its end: what has been dropped lives as long
+	// as the array does. A short list is copied at once, a long one after every few, so that the cost of a segment does not
+	// grow with the window.
+	r.list = r.list[n:]
+	r.until = r.until[n:]
+	r.first -= n
+	r.cold = max(r.cold-n, 0)
+	if r.dead += n; len(r.list) <= shortList || 8*r.dead >= len(r.list) {
+		r.list = append(make([]*Segment, 0, len(r.list)+len(r.list)/8+1), r.list...)
+		r.dead = 0
+	}
+	if len(r.inits) > 1 && r.inits[0].last < r.list[0].MSN {
+		r.inits = r.uses()
 	}
 }
 
@@ -305,6 +360,9 @@ const shortList = 256
 func (p *Part) cost() int64 { return int64(p.Size()) + 16*int64(len(p.Samples)) + 512 }
 
 func (s *Segment) cost() int64 {
+	if s.Stored() {
+		return storedCost
+	}
 	var n int64
 	for _, p := range s.Parts {
 		n += p.cost()
@@ -323,39 +381,9 @@ func (r *Rendition) account(n int64) {
 	}
 }
 
-// maxMeasured bounds how many segments are looked at to find the peak bit rate.
-const maxMeasured = 64
-
-// measure updates the peak bit rate: the largest over any contiguous run of segments that lasts 0.5 to 1.5 target
-// durations (RFC 8216bis 4.4.6.2). Only runs that end with s are new.
-func (r *Rendition) measure(s *Segment) {
-	if s.Gap {
-		return
-	}
-	ts := float64(s.Init.Track.Timescale)
-	td := float64(max(r.Run.TargetDuration(), 1))
-	r.stats.mediaBytes.Add(uint64(s.Size()))
-	r.stats.mediaTicks.Add(s.Duration)
-	var bytes, dur float64
-	for i := len(r.list) - 1; i >= max(len(r.list)-maxMeasured, 0) && !r.list[i].Gap; i-- {
-		bytes += float64(r.list[i].Size())
-		dur += float64(r.list[i].Duration) / ts
-		if dur > 1.5*td && i < len(r.list)-1 {
-			break
-		}
-		if dur >= 0.5*td {
-			if rate := uint64(bytes * 8 / dur); rate > r.stats.peak.Load() {
-				r.stats.peak.Store(rate)
-			}
-		}
-	}
-	if r.stats.peak.Load() == 0 && dur > 0 { // a short first segment is better than no figure
-		r.stats.peak.Store(uint64(bytes * 8 / dur))
-	}
-}
-
 // publish makes a new Window of the rendition's state and wakes whoever waits for one. Run.mu is held.
 func (r *Rendition) publish() {
+	r.Run.flush()
 	old := r.window.Load()
 	w := &Window{
 		Rendition: r,
@@ -364,6 +392,13 @@ func (r *Rendition) publish() {
 		Open:      r.open,
 		NextPart:  -1,
 		next:      make(chan struct{}),
+
+		Mixed:  r.listed.mixed,
+		inits:  r.inits,
+		ticks:  r.listed.ticks,
+		stored: r.cold,
+		media:  r.listed.media,
+		Began:  r.began,
 
 		Ended:          r.Run.ended,
 		TargetDuration: r.Run.TargetDuration(),
@@ -395,10 +430,19 @@ func (r *Rendition) publish() {
 			}
 		}
 	}
+	done := old != nil && (w.Ended || w.LastMSN() != old.LastMSN() || w.Open.MSN != old.Open.MSN)
+	if old == nil || done {
+		w.whole = make(chan struct{})
+	} else {
+		w.whole = old.whole
+	}
 	r.window.Store(w)
 	if old != nil {
 		old.succ = w
 		close(old.next)
+	}
+	if done {
+		close(old.whole)
 	}
 	if r.open.Parts == nil { // a segment begins or ends: what a multivariant playlist says may have changed
 		r.Run.version.Add(1)

@@ -15,22 +15,35 @@ import (
 // refused.
 const maxLag = 5 * media.Second
 
-// jump is how far a video timestamp may run ahead of or behind the one before it.
+// maxBack is how far a video timestamp may fall behind the one before it. What is further back for good would be presented over
+// what has been: decode times cannot go back, and so it begins a new time base.
+const maxBack = 100 * media.Second / 1000
+
+// maxKeyOffset is how far the composition time of a key frame may be from that of the first one: nothing is reordered over key frames.
+// It is less than what a segment may be too long by.
+const maxKeyOffset = 400 * media.Second / 1000
+
+// jump is how far a video timestamp may run ahead of the one before it.
 func (p *Publication) jump(scale uint32) int64 {
 	return media.Rescale(int64(max(2*time.Second, p.run.limit()/2)), media.Second, scale)
 }
 
 // video takes a sample of the video track.
 func (p *Publication) video(track int, l *lane, s *media.Sample) error {
+	p.heard.Store(s.Arrived)
 	dts, cto := s.DTS, int64(s.CTO)
 	if l.in != l.scale {
 		dts, cto = media.Rescale(dts, l.in, l.scale), media.Rescale(cto, l.in, l.scale)
 	}
 	pts := dts + cto + l.off
 	dts += l.off + l.reorder
+	if s.Sync && abs(pts-dts) > l.ticks(maxKeyOffset) {
+		l.rend.stats.adjusted.Add(1)
+		pts = dts
+	}
 
 	if l.taken {
-		if d, far := dts-l.latest, p.jump(l.scale); d > far || d < -far {
+		if d := dts - l.latest; d > p.jump(l.scale) || d < -l.ticks(maxBack) {
 			// One sample is an accident; when the next ones agree with it, time has changed.
 			if l.strays++; l.strays <= maxVideoStrays {
 				l.rend.stats.dropped.Add(1)
@@ -67,6 +80,9 @@ func (p *Publication) video(track int, l *lane, s *media.Sample) error {
 			}
 		}
 	}
+	if p.stands() && (s.Sync || l.held.keys > 0) {
+		p.run.relieve(p, s.Arrived)
+	}
 	if l.held.empty() && !p.undecided(l, &f) {
 		return p.frame(l, &f)
 	}
@@ -92,18 +108,35 @@ const noKey = math.MinInt64
 // maxVideoStrays is how many samples in a row may be far off before they are believed.
 const maxVideoStrays = 3
 
-// undecided says whether f may begin a segment, but whoever leads has not got that far.
+// undecided says whether f may begin a segment, or be where the next one has begun, but whoever leads has not got that far, or whoever
+// feeds the rung.
 func (p *Publication) undecided(l *lane, f *frame) bool {
-	if !f.sync || p.run.leads(p) {
+	half, at := l.half(), f.pts
+	if !f.sync { // what an encoder says of when such a frame is presented holds up nothing
+		if at = f.dts; l.nanos(at+half) < p.run.nextDue.Load() {
+			return false
+		}
+	}
+	if f.sync && p.paired.Load() {
+		l.pull()
+		for _, b := range l.queue {
+			if near(l.ticks(b.time), f.pts, half) && l.waits(b, p.arrived) {
+				if !p.out {
+					p.cutsAlike() // if whoever is waited for leaves now, the segment can begin with f
+				}
+				return true
+			}
+		}
+	}
+	if p.run.leads(p) {
 		return false
 	}
-	half := l.half()
-	if l.nanos(f.pts+half) < p.run.decided.Load() {
+	if l.nanos(at+half) < p.run.decided.Load() {
 		return false
 	}
 	l.pull()
 	for _, b := range l.queue {
-		if near(l.ticks(b.time), f.pts, half) {
+		if near(l.ticks(b.time), at, half) {
 			return false
 		}
 	}
@@ -111,11 +144,14 @@ func (p *Publication) undecided(l *lane, f *frame) bool {
 }
 
 // half is half a frame: by so much may key frames be apart that are the same.
-func (l *lane) half() int64 {
+func (l *lane) half() int64 { return l.frameLasts() / 2 }
+
+// frameLasts is how long a frame of video lasts, ticks, or what is taken for it while nothing shows that.
+func (l *lane) frameLasts() int64 {
 	if n := l.cut.pace.nominal; n > 0 {
-		return n / 2
+		return n
 	}
-	return int64(l.scale) / 100
+	return int64(l.scale) / 50
 }
 
 // reconfigure lets the tracks that have changed give up their renditions, while another publication leads. They come back at
@@ -132,6 +168,7 @@ func (p *Publication) reconfigure(arrived int64) error {
 		}
 		if l.cut != nil {
 			p.flush(l, arrived)
+			l.forget() // frames of the configuration before
 		} else {
 			l.resync(arrived)
 		}
@@ -144,7 +181,7 @@ func (p *Publication) reconfigure(arrived int64) error {
 // flush publishes what the cutter has.
 func (p *Publication) flush(l *lane, arrived int64) {
 	if c := l.cut; len(c.rows) > 0 {
-		c.settle(c.lastDTS + max(c.pace.nominal, 1))
+		c.settle(c.lastDTS + l.frameLasts())
 		l.publish(c.take(arrived))
 	}
 }
@@ -152,26 +189,24 @@ func (p *Publication) flush(l *lane, arrived int64) {
 // frame puts a video sample into a part, of the open segment or of the one that it begins.
 func (p *Publication) frame(l *lane, f *frame) error {
 	c, run := l.cut, p.run
+	p.reached = f.dts
 	if l.open && f.dts-c.d > l.ticks(maxLag) {
 		return &media.UnsupportedError{
-			What: fmt.Sprintf("%.2g frames a second with a part target of %v", float64(l.scale)/float64(max(c.pace.nominal, 1)), run.Config.PartTarget),
+			What: fmt.Sprintf("%.2g frames a second with a part target of %v", float64(l.scale)/float64(l.frameLasts()), run.Config.PartTarget),
 			Hint: "send more frames, or set a longer part target, or 0 for ordinary HLS",
 		}
 	}
 	leads := run.leads(p)
 	predicted := len(c.rows) == 0
-	if most := l.ticks(int64(p.most())); leads && l.open && f.dts-l.start > most && l.holdsMedia() {
-		// The picture has stood still beyond the longest segment. What is there ends where it would have, and the next
-		// segment begins there too, with this frame presented at its own time.
-		c.settle(min(c.lastDTS+max(c.pace.nominal, 1), l.start+most))
-		if len(c.rows) > 0 {
-			l.publish(c.take(f.arrived))
-		}
-		if c.d > l.start {
-			p.cut(l, c.d, true, f.arrived)
-		}
+	l.pull()
+	p.stoodStill(l, f)
+	if f.sync {
+		// Between what it begins and what comes before it, time is divided where it is presented, whatever decode time an encoder
+		// that has left frames out gives it. The frames after it make up for the difference.
+		c.settle(f.pts)
+	} else {
+		c.settle(f.dts)
 	}
-	c.settle(f.dts)
 	c.pace.frame(f.dts, predicted)
 
 	if n := run.orphans.Load(); n != p.orphans {
@@ -191,16 +226,9 @@ func (p *Publication) frame(l *lane, f *frame) error {
 	case f.sync && c.yields() || c.full(c.d):
 		l.publish(c.take(f.arrived))
 	}
-	if f.sync {
-		if f.pts > p.lastKey {
-			if p.lastKey != noKey {
-				p.cadence = f.pts - p.lastKey
-			}
-			p.lastKey = f.pts
-		}
-		if leads {
-			run.noteKey(keyTime{l.nanos(f.pts), f.arrived, f.clock})
-		}
+	p.noteGap(l, f)
+	if f.sync && leads {
+		run.noteKey(keyTime{l.nanos(f.pts), f.arrived, f.clock})
 	}
 	if l.open {
 		if err := c.add(f.dts, f.pts, f.sync, f.data); err != nil {
@@ -210,7 +238,7 @@ func (p *Publication) frame(l *lane, f *frame) error {
 			l.publish(c.take(f.arrived))
 		}
 	} else {
-		l.rend.stats.dropped.Add(1)
+		l.lost(1)
 		c.lastDTS = f.dts
 	}
 	if leads {
@@ -238,57 +266,22 @@ func (p *Publication) progress(l *lane, dts int64) int64 {
 	return l.nanos(dts)
 }
 
-// decide begins a segment with f, or where f would begin, if that is due: the leader's part.
-func (p *Publication) decide(l *lane, f *frame) (began bool, err error) {
-	c := l.cut
-	if f.sync && l.nanos(f.pts+l.half()) < p.leadFrom.Load() {
-		return false, nil // whoever led before has decided otherwise
-	}
-	if !l.open { // it has the lead, but not yet a segment
-		if !f.sync || l.nanos(f.pts)-p.run.latest() < 3*int64(p.run.limit())/4 {
-			// Nobody else may begin one: the others' must not get too long meanwhile.
-			t, most := l.nanos(f.dts), p.run.latest()+int64(p.longest())
-			if t+l.nanos(2*l.half()) > most {
-				p.run.announce(p, boundary{time: min(t, most), loose: true, arrived: f.arrived})
-			}
-			return false, nil
-		}
-		b, ok := p.run.announce(p, boundary{time: l.nanos(f.pts), arrived: f.arrived})
-		if !ok {
-			return false, nil
-		}
-		l.pulled = b.msn
-		return p.enterFresh(l, b, f.pts), nil
-	}
-	cut, at := false, f.pts
-	if f.sync {
-		if cut, err = p.cutAtKey(l, f.pts); err != nil {
-			return false, err
-		}
-	} else if p.overflows(l, f.dts) {
-		if p.run.Config.LongGOP == Refuse {
-			return false, p.refuse(l, f.dts-p.keyed(l))
-		}
-		cut, at = true, c.d
-	}
-	if !cut || at <= l.start || !l.holdsMedia() {
-		return false, nil
-	}
-	if len(c.rows) > 0 {
-		l.publish(c.take(f.arrived))
-	}
-	return p.cut(l, at, !f.sync, f.arrived), nil
-}
-
 // enterFresh begins b's segment with a key frame that is presented at pts, on a lane that had none.
 func (p *Publication) enterFresh(l *lane, b boundary, pts int64) bool {
-	l.cut.reset(max(pts, l.floor))
+	l.cut.reset(max(pts, l.refloor()))
 	ok := l.enter(b, l.ticks(b.time), l.cut.d)
-	if ok && !p.inStep.Swap(true) {
+	if ok || p.stands() {
+		p.cutsAlike()
+	}
+	return ok
+}
+
+// cutsAlike notes that the publication has a key frame at a boundary.
+func (p *Publication) cutsAlike() {
+	if !p.inStep.Swap(true) {
 		p.stream.placed(p)
 		p.tell()
 	}
-	return ok
 }
 
 // reach takes over the boundaries that f has reached, and says whether f begins a segment. A boundary without a key frame
@@ -331,14 +324,17 @@ func (p *Publication) score(l *lane, b boundary, hit bool, f *frame) {
 		p.hits |= 1
 	}
 	p.skew, p.lag = 0, f.arrived-b.arrived
+	if p.stands() {
+		p.run.offer(p, hit)
+	}
 	if hit {
 		p.skew = l.nanos(f.pts) - b.time
 		p.lean(l)
 		p.adopt()
 		lead := p.run.leader.Load()
 		// The longest interval leads: its key frames are those that all have.
-		if mine := p.interval.Load(); !p.out && lead != nil && lead != p && p.hits&7 == 7 && p.keysSeen > 4 &&
-			mine*20 > lead.interval.Load()*21 && mine <= int64(p.longest()) {
+		if mine := p.interval.Load(); !p.out && lead != nil && lead != p && !p.stands() && p.hits&7 == 7 && p.keysSeen > 4 &&
+			mine*20 > lead.interval.Load()*21 && mine <= p.run.longest() {
 			p.run.inherit(p)
 		}
 	}
@@ -346,6 +342,7 @@ func (p *Publication) score(l *lane, b boundary, hit bool, f *frame) {
 	case !p.out && missed >= maxMissed:
 		p.out, p.again = true, true
 		p.inStep.Store(false)
+		p.run.outcast(p, f.arrived)
 	case p.out && p.hits&15 == 15:
 		p.out = false
 		p.hits = 0xff
@@ -399,6 +396,9 @@ func (p *Publication) audio(track int, l *lane, s *media.Sample) error {
 	}
 	g, run := l.grid, p.run
 	leads := p.leader == l && run.leads(p)
+	if p.leader == l {
+		p.heard.Store(s.Arrived)
+	}
 	progress := l.ticks(run.decided.Load())
 	if g.stray(t+l.off, progress, leads) {
 		l.rend.stats.dropped.Add(1)

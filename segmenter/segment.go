@@ -54,6 +54,7 @@ type Part struct {
 
 	chunk store.Blob // head, the moof box and the mdat header, and payload, the samples' data in order
 	head  int        // bytes of the head
+	disk  store.Blob // a copy of chunk that outlives the process; the zero Blob: there is none. Run.mu protects it
 
 	once sync.Once
 	hash string
@@ -97,15 +98,21 @@ func (p *Part) appendHead(dst []byte, trackID uint32) []byte {
 // A Segment is a Media Segment, complete and immutable: its parts in order, numbered by Media Sequence Number.
 type Segment struct {
 	MSN           uint64
-	Discontinuity bool   // EXT-X-DISCONTINUITY precedes it
 	DiscSeq       uint64 // its Discontinuity Sequence Number (RFC 8216bis 3)
 	Init          *Init
-	Start         int64 // presentation time of its first sample on the run's timeline, ticks
-	Duration      int64 // ticks; the sum over a continuity run is exact
-	Time          int64 // program date and time of Start, Unix ns
-	Independent   bool  // it starts with a sync sample
-	Gap           bool  // no media: EXT-X-GAP, and Parts is empty
-	Parts         []*Part
+	Start         int64   // presentation time of its first sample on the run's timeline, ticks
+	Duration      int64   // ticks; the sum over a continuity run is exact
+	Time          int64   // program date and time of Start, Unix ns
+	Discontinuity bool    // EXT-X-DISCONTINUITY precedes it
+	Independent   bool    // it starts with a sync sample
+	Gap           bool    // no media: EXT-X-GAP, and Parts is empty
+	Parts         []*Part // nil, too, of one that is Stored
+
+	// Of a stored segment.
+	stored  store.Blob // the parts' chunks
+	arrived int64      // when the last one did
+	iframe  uint32     // see IFrameSize
+	count   uint32     // of samples
 
 	once sync.Once
 	hash string
@@ -114,7 +121,7 @@ type Segment struct {
 
 // Size is the segment's length in bytes.
 func (s *Segment) Size() int {
-	n := 0
+	n := s.stored.Len()
 	for _, p := range s.Parts {
 		n += p.Size()
 	}
@@ -125,6 +132,10 @@ func (s *Segment) Size() int {
 // parts have the same one, on every origin. An error says that the store could not be read.
 func (s *Segment) Hash() (string, error) {
 	s.once.Do(func() {
+		if s.Stored() {
+			s.hash, s.err = s.hashStored()
+			return
+		}
 		h := sha256.New()
 		for _, p := range s.Parts {
 			var tag string
@@ -141,20 +152,35 @@ func (s *Segment) Hash() (string, error) {
 // WriteRange writes n bytes, from offset from on, of the concatenation of the parts' chunks, which the segment is
 // (RFC 8216bis 3.2).
 func (s *Segment) WriteRange(w io.Writer, from, n int) error {
-	for _, p := range s.Parts {
-		size := p.Size()
-		if from >= size {
-			from -= size
-			continue
-		}
-		k := min(n, size-from)
-		if err := p.WriteRange(w, from, k); err != nil {
-			return err
-		}
-		if n -= k; n == 0 {
+	if s.Stored() {
+		return s.stored.WriteRange(w, from, n)
+	}
+	var run store.Blob // of chunks that lie one after the other, as they usually all do
+	write := func() error {
+		k := min(n, run.Len()-from)
+		if k <= 0 {
+			from -= run.Len()
 			return nil
 		}
-		from = 0
+		err := run.WriteRange(w, from, k)
+		from, n = 0, n-k
+		return err
 	}
-	return nil
+	for _, p := range s.Parts {
+		if n == 0 {
+			return nil
+		}
+		longer, ok := run.Then(p.chunk)
+		if !ok {
+			if err := write(); err != nil {
+				return err
+			}
+			longer = p.chunk
+		}
+		run = longer
+	}
+	if n == 0 {
+		return nil
+	}
+	return write()
 }

@@ -3,6 +3,7 @@ package segmenter
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,7 +12,8 @@ import (
 
 // A watcher sees every Window of a rendition, and keeps every segment and part it ever saw.
 type watcher struct {
-	holes bool // media may be missing at the end of a segment
+	holes bool  // media may be missing at the end of a segment
+	past  int64 // and so much may be in it that is shown after its end, ticks
 
 	t     *testing.T
 	r     *Rendition
@@ -66,6 +68,36 @@ func (x *watcher) note() {
 	}
 }
 
+// presented is when the first and the last sample of s are presented, ticks.
+func presented(s *Segment) (first, last int64, ok bool) {
+	first, last = math.MaxInt64, math.MinInt64
+	for _, p := range s.Parts {
+		t := p.Time
+		for _, row := range p.Samples {
+			first, last, ok = min(first, t+int64(row.CTO)), max(last, t+int64(row.CTO)), true
+			t += int64(row.Duration)
+		}
+	}
+	return first, last, ok
+}
+
+// frame is how long most samples last at most, ticks.
+func (x *watcher) frame() int64 {
+	var all []uint32
+	for _, s := range x.segs {
+		for _, p := range s.Parts {
+			for _, row := range p.Samples {
+				all = append(all, row.Duration)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	slices.Sort(all)
+	return int64(all[len(all)/2])
+}
+
 // check holds everything that is true of any sequence of segments.
 func (x *watcher) check(cfg Config) {
 	x.t.Helper()
@@ -79,13 +111,18 @@ func (x *watcher) checkParts(cfg Config, floor bool) {
 	t.Helper()
 	cfg = cfg.withDefaults()
 	td := float64(x.r.Run.TargetDuration())
+	var moved int64 // by the latest segment, of the date against the media
+	frame := x.frame()
 	for i, s := range x.segs {
 		ts := s.Init.Track.Timescale
 		sec := float64(s.Duration) / float64(ts)
 		if math.Round(sec) > td || sec > td+0.5 {
 			t.Errorf("%s: segment %d lasts %.3f s, target duration %g (RFC 8216bis 4.4.3.1)", x.r.ID, s.MSN, sec, td)
 		}
-		if s.Time != x.r.Run.Epoch+media.Rescale(s.Start, ts, media.Second) {
+		// The date follows the wall clock slowly (see slew).
+		was := moved
+		moved = s.Time - x.r.Run.Epoch - media.Rescale(s.Start, ts, media.Second)
+		if d := abs(moved - was); d > slewStep && i > 0 {
 			t.Errorf("%s: segment %d: program time does not follow from media time", x.r.ID, s.MSN)
 		}
 		next := int64(-1)
@@ -122,6 +159,14 @@ func (x *watcher) checkParts(cfg Config, floor bool) {
 				}
 			}
 		}
+		if first, last, ok := presented(s); ok {
+			if d := media.Rescale(20, 1000, ts) + 4*frame; first < s.Start-d || last > s.Start+s.Duration+d+x.past {
+				t.Errorf("%s: segment %d begins at %d and lasts %d, its samples are presented at %d to %d (RFC 8216bis 4.4.4.1)", x.r.ID, s.MSN, s.Start, s.Duration, first, last)
+			}
+			if s.Duration < frame/2 {
+				t.Errorf("%s: segment %d lasts %d, less than a frame", x.r.ID, s.MSN, s.Duration)
+			}
+		}
 		if i > 0 && !s.Discontinuity {
 			if q := x.segs[i-1]; q.Start+q.Duration != s.Start {
 				t.Errorf("%s: segment %d starts at %d, the one before ends at %d (RFC 8216bis 6.2.1)", x.r.ID, s.MSN, s.Start, q.Start+q.Duration)
@@ -153,7 +198,7 @@ func aligned(t *testing.T, a, b *watcher, frame float64) {
 		s, u := a.segs[i], b.segs[i]
 		st := float64(s.Start) / float64(s.Init.Track.Timescale)
 		ut := float64(u.Start) / float64(u.Init.Track.Timescale)
-		if math.Abs(st-ut) > frame+0.0011 {
+		if math.Abs(st-ut) > frame+0.0011 && !s.Gap && !u.Gap { // a gap begins where the media ends
 			t.Errorf("segment %d starts at %.4f and at %.4f (RFC 8216bis 6.2.4)", s.MSN, st, ut)
 		}
 		if s.DiscSeq != u.DiscSeq || s.Discontinuity != u.Discontinuity {
@@ -532,6 +577,55 @@ func TestStatedFrameRate(t *testing.T) {
 		}
 		if got := v.r.Run.Presentation().Renditions[0].FrameRate; got != 30 {
 			t.Errorf("stated %d: FRAME-RATE %g, the frames come at 30", stated, got)
+		}
+	}
+}
+
+// An encoder that reorders says as a frame's decode time when an earlier one is presented. When it leaves frames out before a key
+// frame, the two are further apart there. A key frame that begins a segment is decoded when it is presented all the same: the parts
+// of a segment last as long as the segment.
+func TestFramesLeftOut(t *testing.T) {
+	for _, left := range []int{1, 2, 3, 5} {
+		for before := 1; before <= 4; before++ {
+			o := origin(Config{PartTarget: DefaultPartTarget})
+			f := newFeed(t, o, "live/a", 30, 60).tracks()
+			const delay = 2 // frames
+			times := []int64{-2 * 33, -33}
+			keys := map[int64]bool{}
+			for n := range int64(30 * 30) {
+				at := int64(math.Round(float64(n) * 1000 / 30))
+				// Every third group of pictures lacks frames, from that many before the next one on.
+				if n%60 == 0 {
+					keys[at] = true
+				} else if n/60%3 == 2 && n%60 >= 60-int64(before+left)+1 && n%60 < 60-int64(before)+1 {
+					continue
+				}
+				times = append(times, at)
+			}
+			sound := 0
+			for i := delay; i < len(times); i++ {
+				for ; int64(sound)*1024*1000/48000 < times[i]; sound++ {
+					f.sound()
+				}
+				s := media.Sample{DTS: times[i-delay] * 90, CTO: int32(times[i]-times[i-delay]) * 90, Sync: keys[times[i]],
+					Arrived: f.at(float64(times[i]) / 1000), Data: f.payload[:1000]}
+				if err := f.pub.WriteSample(f.video, &s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w := rendition(t, o, "live/a", "video").Window()
+			if len(w.retained) < 6 {
+				t.Fatalf("%d segments", len(w.retained))
+			}
+			for _, s := range w.retained {
+				var sum int64
+				for _, p := range s.Parts {
+					sum += p.Duration
+				}
+				if abs(sum-s.Duration) > 3000+180 {
+					t.Errorf("%d frames left out, %d before a key frame: segment %d lasts %d ms, its parts %d", left, before, s.MSN, s.Duration/90, sum/90)
+				}
+			}
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,15 +21,18 @@ type Stream struct {
 	mu       sync.Mutex // protects what follows; taken at the ends of publications and once a segment, not on the sample path
 	runs     []*Run     // the current run last; before it, ended ones that are still served
 	pubs     []*Publication
-	rungs    map[string]bool // that have been published
-	lost     bool            // the last publication ended without a goodbye
-	closing  bool            // it has ended, and no Tick has seen that yet
-	deadline time.Time       // end of the grace
-	lastMSN  uint64          // the highest number that any run has used
-	changed  chan struct{}   // closed when runs or pubs change; nil until somebody waits
-	status   Status          // but for what the publications tell
+	rungs    map[place]bool // that have been published
+	inLadder []string       // rungs that have been in the ladder, but for those that are made here
+	expected []string       // rungs that the stream had when it was last live, before the first run
+	lost     bool           // the last publication ended without a goodbye
+	closing  bool           // it has ended, and no Tick has seen that yet
+	deadline time.Time      // end of the grace
+	lastMSN  uint64         // the highest number that any run has used
+	changed  chan struct{}  // closed when runs or pubs change; nil until somebody waits
+	status   Status         // but for what the publications tell
 
-	awaited atomic.Int32 // rungs of the ladder that are not in it yet, and may come
+	awaited  atomic.Int32 // rungs of the ladder that are not in it yet, and may come
+	switches [len(Reasons)]atomic.Uint64
 }
 
 // Run returns the current run, nil when the stream has none yet. It may have ended.
@@ -55,24 +57,39 @@ func (s *Stream) RunByID(id string) (*Run, bool) {
 	return nil, false
 }
 
+// A place is what one publication at a time has: a rung, as its primary or its backup.
+type place struct {
+	rung   string
+	backup bool
+}
+
 // publish begins a publication.
-func (s *Stream) publish(rung string, now time.Time) (*Publication, error) {
+func (s *Stream) publish(at place, now time.Time) (*Publication, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pubs) >= MaxRenditions {
+	same := 0
+	for _, p := range s.pubs {
+		if p.backup == at.backup {
+			same++
+		}
+	}
+	if same >= MaxRenditions {
 		return nil, errRenditions
 	}
-	p := &Publication{Rung: rung, stream: s, since: now}
-	p.input.Store(&Input{Rung: rung, Since: now, State: Waiting})
-	if n := len(s.runs); n > 0 && !s.runs[n-1].Ended() && (len(s.pubs) == 0 || s.rungs[rung]) {
+	p := &Publication{Rung: at.rung, stream: s, since: now, pulse: &pulse{backup: at.backup}}
+	p.input.Store(&Input{Rung: at.rung, Backup: at.backup, Since: now, State: Waiting})
+	if len(s.pubs) == 0 && len(s.runs) > 0 {
+		s.expected = nil // what has not come by now is waited for no longer
+	}
+	if n := len(s.runs); n > 0 && !s.runs[n-1].Ended() && (len(s.pubs) == 0 || s.rungs[at]) {
 		s.status.Reconnects++
 	}
 	s.pubs = append(s.pubs, p)
 	if s.rungs == nil {
-		s.rungs = map[string]bool{}
+		s.rungs = map[place]bool{}
 	}
-	if len(s.rungs) < MaxRenditions {
-		s.rungs[rung] = true
+	if len(s.rungs) < 2*MaxRenditions {
+		s.rungs[at] = true
 	}
 	s.closing, s.lost = false, false
 	s.deadline = time.Time{}
@@ -82,17 +99,30 @@ func (s *Stream) publish(rung string, now time.Time) (*Publication, error) {
 }
 
 // placed says that p is in the ladder.
-func (s *Stream) placed(*Publication) {
+func (s *Stream) placed(p *Publication) {
 	s.mu.Lock()
+	if !p.lower { // what is made of another is known when that comes
+		s.joined(p.Rung)
+	}
 	s.count()
 	s.mu.Unlock()
 }
 
-// count counts the rungs that a first multivariant playlist should wait for: those that are published, that were, that the
-// configuration names, and that are being made. s.mu is held.
+// joined notes that a rung is in the ladder, or was. s.mu is held.
+func (s *Stream) joined(rung string) {
+	if !slices.Contains(s.inLadder, rung) && len(s.inLadder) < MaxRenditions {
+		s.inLadder = append(s.inLadder, rung)
+	}
+}
+
+// count counts the rungs that a first multivariant playlist should wait for: those that are published, that were, also when the
+// stream was last live, that the configuration names, and that are being made. s.mu is held.
 func (s *Stream) count() {
 	want := map[string]bool{}
-	for r := range s.rungs {
+	for at := range s.rungs {
+		want[at.rung] = true
+	}
+	for _, r := range s.expected {
 		want[r] = true
 	}
 	if len(s.pubs) > 0 {
@@ -122,15 +152,15 @@ func (s *Stream) wake() {
 	}
 }
 
-// runFor returns the run that p continues or begins: the current one, unless it has ended or its target duration or part
-// target is no longer the configured one, which a playlist cannot change (RFC 8216bis 6.2.1).
+// runFor returns the run that p continues or begins: the current one, unless it has ended or its target duration, part
+// target, hold-back or kind of playlist is no longer the configured one, which a playlist cannot change (RFC 8216bis 6.2.1).
 func (s *Stream) runFor(p *Publication, arrived int64) *Run {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cfg := s.origin.config(s.Name).withDefaults()
 	if n := len(s.runs); n > 0 {
 		r := s.runs[n-1]
-		same := r.Config.TargetDuration == cfg.TargetDuration && r.Config.PartTarget == cfg.PartTarget
+		same := r.Config.TargetDuration == cfg.TargetDuration && r.Config.PartTarget == cfg.PartTarget && r.Config.PartHoldBack == cfg.PartHoldBack && r.Config.Event == cfg.Event
 		if (same || len(s.pubs) > 1) && !r.Ended() { // others go on in it
 			return r
 		}
@@ -148,17 +178,24 @@ func (s *Stream) runFor(p *Publication, arrived int64) *Run {
 // maxRuns bounds the runs that are served, the current one and ended ones, for a publisher that comes and goes quickly.
 const maxRuns = 4
 
-// newRun begins a run. s.mu is held. The Unix second numbers its first segment and the Unix millisecond names it, so that
-// both move forward over a restart that lost everything; a run that begins sooner than the clock allows counts on.
+// newRun begins a run. s.mu is held. The Unix second numbers its first segment and the Unix millisecond names it, beside the origin's
+// mark, so that both move forward over a restart that lost everything; a run that begins sooner than the clock allows counts on.
 func (s *Stream) newRun(arrived int64, cfg Config) *Run {
 	msn := max(uint64(max(arrived, 0))/media.Second, s.lastMSN+1, 1)
-	ms := uint64(max(arrived, 0)) / 1_000_000
+	ms := max(arrived, 0) / 1_000_000
+	if s.origin != nil && ms <= s.origin.retired.Load() { // the clock was set back, or the run before was no good
+		ms = s.origin.retired.Load() + 1
+	}
 	for _, r := range s.runs {
-		if last, err := strconv.ParseUint(r.ID, 36, 64); err == nil && ms <= last {
+		if last, ok := r.named(); ok && ms <= last {
 			ms = last + 1
 		}
 	}
-	r := NewRun(strconv.FormatUint(ms, 36), s, cfg, msn, arrived)
+	mark := ""
+	if s.origin != nil {
+		mark = s.origin.Mark
+	}
+	r := NewRun(runName(ms, mark), s, cfg, msn, arrived)
 	s.runs = append(s.runs, r)
 	return r
 }
@@ -225,14 +262,20 @@ func (s *Stream) Tick(now time.Time) (idle bool) {
 		}
 	}
 	over := len(s.pubs) == 0 && !now.Before(s.deadline)
+	if n := len(s.runs); n > 0 && s.runs[n-1].overflow() {
+		s.wake()
+	}
+	if n := len(s.runs); n > 0 && !over {
+		s.runs[n-1].stall(now.UnixNano())
+		s.lastMSN = max(s.lastMSN, s.runs[n-1].last.Load())
+	}
 	kept := s.runs[:0:0]
 	for i, r := range s.runs {
 		if over && i == len(s.runs)-1 {
 			r.End()
 		}
 		if r.Ended() && r.expiry.IsZero() {
-			// A playlist may be removed when its segments may: its own duration and a segment's later (RFC 8216bis 6.2.2).
-			r.expiry = now.Add(2*time.Duration(r.lasts()) + time.Duration(r.TargetDuration())*time.Second)
+			r.expiry = now.Add(r.Remains())
 		}
 		if r.expiry.IsZero() || now.Before(r.expiry) {
 			kept = append(kept, r)
@@ -245,6 +288,17 @@ func (s *Stream) Tick(now time.Time) (idle bool) {
 		s.wake()
 	}
 	return over && len(kept) == 0
+}
+
+// tend does for the stream's runs what they could not do at its time.
+func (s *Stream) tend(now time.Time) {
+	s.mu.Lock()
+	runs := s.runs
+	s.mu.Unlock()
+	for _, r := range runs {
+		r.tend(now)
+		r.finish(now)
+	}
 }
 
 // idle says whether nothing is left of the stream.
@@ -261,13 +315,16 @@ func (s *Stream) end() {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, r := range s.runs {
+		r.finish(time.Time{})
+	}
 	s.wake()
 }
 
 // AwaitReady returns the current run once it can be played. It waits for a publisher's first segment, and for a publisher
 // only while a run is within its grace. The error is ErrNotFound when there is nothing to wait for, ErrNotReady when ctx
 // ends.
-func (s *Stream) AwaitReady(ctx context.Context) (*Run, error) {
+func (s *Stream) AwaitReady(ctx context.Context, late <-chan struct{}) (*Run, error) {
 	for {
 		s.mu.Lock()
 		var run *Run
@@ -294,6 +351,8 @@ func (s *Stream) AwaitReady(ctx context.Context) (*Run, error) {
 		select {
 		case <-ready:
 		case <-changed:
+		case <-late:
+			return nil, ErrNotReady
 		case <-ctx.Done():
 			return nil, ErrNotReady
 		}

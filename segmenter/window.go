@@ -24,6 +24,8 @@ type Window struct {
 	// NextPart is the decode time of the part that comes next, which is its name. While the publication lasts it will be
 	// published in this segment or as the first of the following one (EXT-X-PRELOAD-HINT); -1 when nothing is to be hinted.
 	NextPart int64
+	// Began is the segment that the rendition began with; there was nothing of it before. 0: that is not known since a restart.
+	Began uint64
 	// Ended says that no segment will follow: EXT-X-ENDLIST.
 	Ended bool
 	// TargetDuration in whole seconds (RFC 8216bis 4.4.3.1), fixed for the run.
@@ -31,13 +33,22 @@ type Window struct {
 	// Siblings are the edges of the run's other renditions when this Window was made, for EXT-X-RENDITION-REPORT.
 	Siblings []Edge
 
+	// Mixed is how many of Segments begin neither with a sync sample nor are gaps: with one there is no
+	// EXT-X-INDEPENDENT-SEGMENTS.
+	Mixed int
+
 	retained []*Segment // Segments and, before them, those no longer listed but still to be served
+	inits    []use      // that those need; of the last it does not say for how long
+	ticks    int64      // how long Segments last together
+	media    int        // how many of them are no gaps
+	stored   int        // how many of retained are stored, or gaps before such
 
 	memoOnce sync.Once
 	memo     any
 
-	next chan struct{} // closed when succ is set
-	succ *Window
+	next  chan struct{} // closed when succ is set
+	succ  *Window
+	whole chan struct{} // closed when the open segment no longer is; until then the same in every Window. Closed after next
 }
 
 // Open is a segment that is not complete yet.
@@ -81,13 +92,12 @@ func (w *Window) alive() bool {
 	if len(w.Open.Parts) > 0 && !w.Ended {
 		return true
 	}
-	for i := len(w.Segments) - 1; i >= 0; i-- {
-		if !w.Segments[i].Gap {
-			return true
-		}
-	}
-	return false
+	return w.media > 0
 }
+
+// Retained returns the complete segments that are still to be served, those that are no longer listed before those that are. The
+// slice is shared and does not change.
+func (w *Window) Retained() []*Segment { return w.retained }
 
 // LastMSN is the Media Sequence Number of the last complete segment, 0 when there is none.
 func (w *Window) LastMSN() uint64 {
@@ -155,6 +165,8 @@ var (
 	ErrTooFar = errors.New("too far ahead of the live edge")
 	// ErrNotFound: not here, and not about to be.
 	ErrNotFound = errors.New("not found")
+	// ErrLate: it has been waited for as long as the caller wanted to.
+	ErrLate = errors.New("not published in time")
 	// ErrNotReady: it has been waited for as long as is sensible and is still not there.
 	ErrNotReady = errors.New("not ready")
 )
@@ -185,8 +197,9 @@ func (w *Window) tooFar(msn uint64, part int) bool {
 // Await returns the first Window that holds that part, or with part < 0 that complete segment: the same one to everybody
 // who asks for the same thing while it is in the future, so that identical requests can be given identical bytes. What
 // lies in the past is answered with the newest Window at once. An ended Window answers everything. The error is ErrTooFar,
-// or ctx's.
-func (r *Rendition) Await(ctx context.Context, msn uint64, part int) (*Window, error) {
+// ctx's, or ErrLate when late is closed; a nil late never is. (A context with a deadline would do, but each costs a timer and
+// a place in its parent, and those who wait for one thing come by the thousand.)
+func (r *Rendition) Await(ctx context.Context, late <-chan struct{}, msn uint64, part int) (*Window, error) {
 	w := r.window.Load()
 	if w.Ended || w.holds(msn, part) {
 		return w, nil
@@ -195,10 +208,19 @@ func (r *Rendition) Await(ctx context.Context, msn uint64, part int) (*Window, e
 		return nil, ErrTooFar
 	}
 	for {
+		if err := ctx.Err(); err != nil { // whoever only looks is not to queue up with those who wait
+			return nil, err
+		}
+		published := w.next
+		if part < 0 || msn > w.Open.MSN {
+			published = w.whole // before that it is not there
+		}
 		select {
-		case <-w.next:
+		case <-published:
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-late:
+			return nil, ErrLate
 		}
 		if w = w.succ; w.Ended || w.holds(msn, part) {
 			return w, nil
@@ -207,8 +229,9 @@ func (r *Rendition) Await(ctx context.Context, msn uint64, part int) (*Window, e
 }
 
 // AwaitPart returns the part whose decode time is t: at once if it is there, when it is published if it is the one hinted
-// (RFC 8216bis 6.2.6). The error is ErrNotFound, at once, for a part that is neither or whose hint is abandoned; or ctx's.
-func (r *Rendition) AwaitPart(ctx context.Context, t int64) (*Part, error) {
+// (RFC 8216bis 6.2.6). The error is ErrNotFound, at once, for a part that is neither or whose hint is abandoned; or ctx's, or
+// ErrLate, as with Await.
+func (r *Rendition) AwaitPart(ctx context.Context, late <-chan struct{}, t int64) (*Part, error) {
 	w := r.window.Load()
 	for {
 		if p, ok := w.Part(t); ok {
@@ -217,11 +240,16 @@ func (r *Rendition) AwaitPart(ctx context.Context, t int64) (*Part, error) {
 		if w.NextPart != t {
 			return nil, ErrNotFound
 		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		select {
 		case <-w.next:
 			w = w.succ
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case <-late:
+			return nil, ErrLate
 		}
 	}
 }

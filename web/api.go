@@ -33,7 +33,8 @@ type streamInfo struct {
 	Ended            bool        `json:"ended"`
 	TargetDuration   int         `json:"targetDuration"`
 	PartTarget       float64     `json:"partTarget"`
-	KeyframeInterval float64     `json:"keyframeInterval"` // 0 is not known
+	KeyframeInterval float64     `json:"keyframeInterval"` // 0 is not known; the time since the last one if that is too long
+	LongGOP          string      `json:"longGOP"`          // what is done if it is too long, see segmenter.LongGOP; "" before the first key frame
 	Reconnects       int         `json:"reconnects"`
 	Discontinuities  int         `json:"discontinuities"`
 	Advice           []string    `json:"advice"`
@@ -44,10 +45,12 @@ type streamInfo struct {
 // An inputInfo is a publication that feeds a stream.
 type inputInfo struct {
 	Rendition        string    `json:"rendition"` // "" is the only one or the source
+	Role             string    `json:"role"`      // primary or backup
 	State            string    `json:"state"`     // see segmenter.State
 	Alignment        string    `json:"alignment"` // what its place beside the others rests on
 	Reason           string    `json:"reason,omitempty"`
 	Since            time.Time `json:"since"`
+	Switched         *switched `json:"switched,omitempty"` // when the rendition went over to it, if it did
 	KeyframeInterval float64   `json:"keyframeInterval"`
 	Skew             float64   `json:"skew"` // of its latest key frame against the leader's
 	Lag              float64   `json:"lag"`  // by how much later than the leader's that arrived
@@ -56,6 +59,12 @@ type inputInfo struct {
 	Width            int       `json:"width,omitempty"`
 	Height           int       `json:"height,omitempty"`
 	LastMSN          uint64    `json:"lastMSN,omitempty"`
+}
+
+// A switched says when and why a rendition went over to a publication from the other one.
+type switched struct {
+	At     time.Time `json:"at"`
+	Reason string    `json:"reason"` // see segmenter.Reason
 }
 
 type trackInfo struct {
@@ -78,6 +87,7 @@ type trackInfo struct {
 func (s *Server) routeAPI(r *mux.Router) {
 	r.Path(streamsPath).HandlerFunc(s.serveStreams)
 	r.PathPrefix(streamsPath + "/").HandlerFunc(s.serveStream)
+	s.routeRecordings(r)
 }
 
 // serveStreams is GET /api/streams: a list of streamInfo, in order of name.
@@ -109,7 +119,7 @@ func (s *Server) serveJSON(w *response, r *http.Request, get func() ([]byte, str
 		return
 	}
 	o := object{contentType: typeJSON, cache: maxAge(ageData), bytes: body, size: len(body), tag: tag}
-	s.serveObject(w, r, &o)
+	w.reply(&o)
 }
 
 func bodyTag(body []byte) string {
@@ -158,7 +168,7 @@ func describe(st *segmenter.Stream) streamInfo {
 		KeyframeInterval: status.KeyframeInterval.Seconds(),
 		Reconnects:       status.Reconnects,
 		Discontinuities:  status.Discontinuities,
-		Advice:           append([]string{}, status.Advice...),
+		Advice:           []string{},
 		Inputs:           []inputInfo{},
 		Tracks:           []trackInfo{},
 	}
@@ -171,13 +181,20 @@ func describe(st *segmenter.Stream) streamInfo {
 		info.Run, info.Ready, info.Ended = run.ID, run.IsReady(), run.Ended()
 		info.TargetDuration = run.TargetDuration()
 		info.PartTarget = run.Config.PartTarget.Seconds()
+		info.LongGOP = string(run.Config.LongGOP)
 		described = run.Presentation().Renditions
+	}
+	for _, a := range status.Advice {
+		info.Advice = append(info.Advice, a.Text)
 	}
 	for i := range status.Inputs {
 		in := &status.Inputs[i]
 		out := inputInfo{
-			Rendition: in.Rung, State: string(in.State), Alignment: string(in.By), Reason: in.Reason,
+			Rendition: in.Rung, Role: in.Role(), State: string(in.State), Alignment: string(in.By), Reason: in.Reason,
 			Since: in.Since.UTC().Truncate(time.Millisecond), KeyframeInterval: in.KeyframeInterval.Seconds(), Skew: in.Skew.Seconds(), Lag: in.Lag.Seconds(),
+		}
+		if w := in.Switched; w.At != 0 {
+			out.Switched = &switched{time.Unix(0, w.At).UTC().Truncate(time.Millisecond), string(w.Reason)}
 		}
 		for j := range in.Tracks {
 			t := describeTrack(&in.Tracks[j], in.Renditions[j], described)

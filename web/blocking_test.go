@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,7 +19,7 @@ import (
 // A pending is a request under way.
 type pending struct {
 	done   chan struct{}
-	reply  *reply
+	reply  *reply // nil when it was broken off
 	took   time.Duration
 	cancel context.CancelFunc
 }
@@ -32,8 +34,13 @@ func beginIn(ctx context.Context, cancel context.CancelFunc, h http.Handler, tar
 	began := time.Now()
 	go func() {
 		defer close(p.done)
+		defer func() {
+			p.took = time.Since(began)
+			if v := recover(); v != nil && v != http.ErrAbortHandler {
+				panic(v)
+			}
+		}()
 		p.reply = call(ctx, h, "GET", target, headers...)
-		p.took = time.Since(began)
 	}()
 	return p
 }
@@ -146,7 +153,7 @@ func TestBlockingReload(t *testing.T) {
 		}
 		e.part()
 		first.answer(t, 200, "public, max-age=12")
-		if n := s.gate.now.Load(); n != 0 || s.gate.renditions() != 0 {
+		if n := s.gate.now.Load(); n != 0 || s.gate.streams() != 0 {
 			t.Errorf("%d requests are held", n)
 		}
 	})
@@ -198,13 +205,34 @@ func TestClientLeaves(t *testing.T) {
 		}
 		p.cancel()
 		<-p.done
-		if p.took != 0 || s.gate.now.Load() != 0 || s.gate.renditions() != 0 {
+		if p.took != 0 || s.gate.now.Load() != 0 || s.gate.streams() != 0 {
 			t.Errorf("after %v: %d held", p.took, s.gate.now.Load())
+		}
+		if p.reply != nil || s.metrics.broken.Load() != 0 {
+			t.Error("not broken off, or counted as a body that was")
 		}
 		if s.metrics.requests[ClassPlaylist][statusIndex(statusClientLeft)].Load() != 1 {
 			t.Error("not counted")
 		}
 	})
+}
+
+// A client that closes its half of the connection may still listen (RFC 9112 9.6). Nothing is not a playlist to it.
+func TestHalfClosed(t *testing.T) {
+	s, e := newLive(t)
+	base, _ := listen(t, s)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	target := e.dir("video") + "index.m3u8" + edgeQuery(e.video().Window(), 1)
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: origin.test\r\n\r\n", target)
+	conn.(*net.TCPConn).CloseWrite()
+	if b, err := io.ReadAll(conn); err != nil || len(b) > 0 {
+		t.Errorf("%v\n%s", err, b)
+	}
 }
 
 // RFC 8216bis 6.2.6: the GET of a hinted part is answered when the whole part is there; of an abandoned or unknown one,
@@ -353,7 +381,7 @@ func TestWarmUpInVain(t *testing.T) {
 func TestTooManyHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, e := newLive(t)
-		s.MaxBlocked, s.MaxBlockedRendition = 3, 2
+		s.MaxBlocked, s.MaxBlockedStream = 3, 2
 		h := s.Handler()
 		query := "index.m3u8" + edgeQuery(e.video().Window(), 1)
 		a, b := begin(h, e.dir("video")+query), begin(h, e.dir("video")+query)
@@ -364,12 +392,13 @@ func TestTooManyHeld(t *testing.T) {
 		if r := c.answer(t, 503, "private, no-store"); r.header("Retry-After") != "1" {
 			t.Errorf("%v", r.Header)
 		}
-		audio := "index.m3u8" + edgeQuery(e.audio().Window(), 2)
-		d := begin(h, e.dir("audio")+audio)
+		begin(h, e.dir("audio")+"index.m3u8"+edgeQuery(e.audio().Window(), 2)).answer(t, 503, "private, no-store")
+		publish(t, s.Origin, "live/early")
+		d := begin(h, "/live/early/index.m3u8")
 		if !d.held() {
-			t.Fatal("another rendition is refused")
+			t.Fatal("another stream is refused")
 		}
-		begin(h, e.dir("audio")+audio).answer(t, 503, "private, no-store")
+		begin(h, "/live/early/index.m3u8").answer(t, 503, "private, no-store")
 		if r := call(t.Context(), h, "GET", e.dir("video")+"index.m3u8"); r.StatusCode != 200 {
 			t.Errorf("a request that need not be held: %d", r.StatusCode)
 		}
@@ -377,14 +406,14 @@ func TestTooManyHeld(t *testing.T) {
 			p.cancel()
 			<-p.done
 		}
-		if s.gate.now.Load() != 0 || s.gate.renditions() != 0 || s.gate.refused.Load() != 2 {
+		if s.gate.now.Load() != 0 || s.gate.streams() != 0 || s.gate.refused.Load() != 3 {
 			t.Errorf("%d held, %d refused", s.gate.now.Load(), s.gate.refused.Load())
 		}
 	})
 }
 
-// One rendition gets a quarter of the places and no more, and a stream that is warming up as many as a rendition: what is
-// held for one stream leaves room for others.
+// One stream gets half of the places and no more, for all its renditions and before it has any: what is held for it leaves room for
+// others.
 func TestHeldShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, e := newLive(t)
@@ -393,16 +422,23 @@ func TestHeldShares(t *testing.T) {
 		publish(t, s.Origin, "live/early")
 		publish(t, s.Origin, "live/earlier")
 		var all []*pending
-		for _, target := range []string{e.dir("video") + "index.m3u8" + edgeQuery(e.video().Window(), 1), "/live/early/index.m3u8"} {
-			for range 2 {
+		hold := func(target string, n int) {
+			t.Helper()
+			for range n {
 				p := begin(h, target)
 				if !p.held() {
 					t.Fatalf("%s: not held", target)
 				}
 				all = append(all, p)
 			}
-			begin(h, target).answer(t, 503, "private, no-store")
 		}
+		video := e.dir("video") + "index.m3u8" + edgeQuery(e.video().Window(), 1)
+		audio := e.dir("audio") + "index.m3u8" + edgeQuery(e.audio().Window(), 2)
+		hold(video, 2)
+		hold(audio, 2)
+		begin(h, video).answer(t, 503, "private, no-store")
+		begin(h, audio).answer(t, 503, "private, no-store")
+		hold("/live/early/index.m3u8", 3)
 		p := begin(h, "/live/earlier/index.m3u8")
 		if !p.held() {
 			t.Fatal("another stream is refused")
@@ -411,7 +447,7 @@ func TestHeldShares(t *testing.T) {
 			p.cancel()
 			<-p.done
 		}
-		if s.gate.now.Load() != 0 || s.gate.renditions() != 0 {
+		if s.gate.now.Load() != 0 || s.gate.streams() != 0 {
 			t.Errorf("%d held", s.gate.now.Load())
 		}
 	})
@@ -493,4 +529,77 @@ func TestWithoutParts(t *testing.T) {
 		e.segment()
 		p.answer(t, 200, "public, max-age=36")
 	})
+}
+
+// Requests whose time is up within one tick share a timer, and nothing of it is kept.
+func TestAlarms(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a alarms
+		began := time.Now()
+		first := a.after(6 * time.Second)
+		for range 1000 {
+			if a.after(6*time.Second) != first {
+				t.Fatal("another channel for the same time")
+			}
+		}
+		other := a.after(9 * time.Second)
+		<-first
+		if d := time.Since(began); d < 6*time.Second || d > 6*time.Second+lateTick {
+			t.Errorf("6 s took %v", d)
+		}
+		<-other
+		if d := time.Since(began); d < 9*time.Second || d > 9*time.Second+lateTick {
+			t.Errorf("9 s took %v", d)
+		}
+		if len(a.at) != 0 {
+			t.Errorf("%d alarms are kept", len(a.at))
+		}
+	})
+}
+
+// Where it is set, a stream of which nothing has come in for one and a half target durations is another origin's: its playlists have
+// 503, which edges fail over for and do not keep. Media stay, and when it comes in again so do the playlists.
+func TestInputLoss(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &Server{Origin: &segmenter.Origin{Config: func(string) segmenter.Config {
+				return segmenter.Config{PartTarget: segmenter.DefaultPartTarget, FailStarved: fails}
+			}}}
+			h := s.Handler()
+			e := publish(t, s.Origin, "live/demo").run(4*testGOP + 25)
+			lists := []string{"/live/demo/index.m3u8", "/live/demo/ts/index.m3u8", e.dir("video") + "index.m3u8", e.dir("video") + "iframes.m3u8", e.dir("video") + "ts/index.m3u8"}
+			segment := e.dir("video") + "s" + strconv.FormatUint(e.video().Window().LastMSN(), 10) + ".m4s"
+			ask := func(want int) {
+				t.Helper()
+				for _, at := range lists {
+					if r := call(t.Context(), h, "GET", at); r.StatusCode != want || want == 503 && (r.header("Cache-Control") != "private, no-store" || r.header("Retry-After") == "") {
+						t.Errorf("fails %v: %s: %s %s", fails, at, r.Status, r.header("Cache-Control"))
+					}
+				}
+				if r := call(t.Context(), h, "GET", segment); r.StatusCode != 200 {
+					t.Errorf("%s: %s", segment, r.Status)
+				}
+			}
+			// What the encoder has sent ends so much later than now.
+			time.Sleep(time.Until(time.Unix(0, e.arrived(float64(4*testGOP+24)/testFPS))) + 2900*time.Millisecond)
+			ask(200)
+			held := begin(h, lists[2]+edgeQuery(e.video().Window(), 1))
+			if !held.held() {
+				t.Fatal("not held")
+			}
+			time.Sleep(200 * time.Millisecond)
+			want := 200
+			if fails {
+				want = 503
+			}
+			ask(want)
+			s.Origin.Tick(time.Now()) // which makes a gap of it
+			if <-held.done; held.reply.StatusCode != want {
+				t.Errorf("fails %v: what was waited for: %s", fails, held.reply.Status)
+			}
+			e.run(e.frames + 3*testGOP)
+			ask(200)
+			e.end()
+		})
+	}
 }

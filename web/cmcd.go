@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -10,7 +11,7 @@ import (
 var cmcdHeaders = [...]string{"Cmcd-Object", "Cmcd-Request", "Cmcd-Session", "Cmcd-Status"}
 
 // cmcd returns what a player says of itself (CTA-5004), for the log alone: its key-value pairs in the order they came in,
-// comma-separated, or "". Nothing else ever looks at them. It is lenient: what is no pair is left out, of what is too long
+// comma-separated, or "". It is lenient: what is no pair is left out, of what is too long
 // the beginning is kept.
 func cmcd(r *http.Request) string {
 	var b strings.Builder
@@ -43,6 +44,9 @@ func appendCMCD(b *strings.Builder, text string) {
 		if b.Len() > 0 {
 			b.WriteByte(',')
 		}
+		if key, _, _ := strings.Cut(pair, "="); key == "nor" || key == "url" {
+			pair = withoutQueries(pair)
+		}
 		b.WriteString(pair)
 	}
 	for i := 0; i < len(text); i++ {
@@ -58,3 +62,10 @@ func appendCMCD(b *strings.Builder, text string) {
 	}
 	emit(text[start:])
 }
+
+// urlQuery is the query in a quoted URL, as it is or escaped.
+var urlQuery = regexp.MustCompile(`(?:\?|%(?:25)*3[Ff])[^"]*`)
+
+// withoutQueries returns a pair without the queries of the URLs in it, those of what a player asks for next (CTA-5004, nor) or has
+// asked for (url): they may hold its token.
+func withoutQueries(pair string) string { return urlQuery.ReplaceAllString(pair, "") }

@@ -13,6 +13,7 @@ import (
 var (
 	errUnknown      = errors.New("nothing is known under this path")
 	errGone         = errors.New("no longer here")
+	errNoTS         = errors.New("MPEG-TS carries H.264 and AAC alone here, and this is something else")
 	errPath         = errors.New("not a canonical path")
 	errDirective    = errors.New("malformed delivery directive")
 	errMethod       = errors.New("method not allowed")
@@ -25,6 +26,7 @@ var (
 	errHeld         = errors.New("held as long as allowed")
 	errCrowded      = errors.New("too many requests are being held")
 	errDraining     = errors.New("shutting down")
+	errStarved      = errors.New("nothing comes in")
 	errInternal     = errors.New("internal error")
 	errLeft         = errors.New("the client went away")
 )
@@ -44,13 +46,13 @@ type verdict struct {
 // stream in question, 0 when there is none.
 func judge(err error, td int) verdict {
 	switch {
-	case errors.Is(err, errUnknown):
+	case errors.Is(err, errUnknown), errors.Is(err, errNoTime), errors.Is(err, errNoTS):
 		return verdict{status: http.StatusNotFound, cache: maxAge(ageUnknown)}
 	case errors.Is(err, errGone), errors.Is(err, playlist.ErrGone):
 		return verdict{status: http.StatusNotFound, cache: maxAge(max(td, 1))}
 	case errors.Is(err, segmenter.ErrNotFound), errors.Is(err, segmenter.ErrNotReady):
 		return verdict{status: http.StatusNotFound, cache: cacheNever}
-	case errors.Is(err, segmenter.ErrTooFar), errors.Is(err, errDirective), errors.Is(err, errPath), errors.Is(err, errBodyBroken):
+	case errors.Is(err, segmenter.ErrTooFar), errors.Is(err, errDirective), errors.Is(err, errPath), errors.Is(err, errBodyBroken), errors.Is(err, errWeighing), errors.Is(err, errTime):
 		return verdict{status: http.StatusBadRequest, cache: cacheNever}
 	case errors.Is(err, errMethod):
 		return verdict{status: http.StatusMethodNotAllowed, cache: cacheNever}
@@ -64,7 +66,7 @@ func judge(err error, td int) verdict {
 		return verdict{status: http.StatusRequestEntityTooLarge, cache: cacheNever}
 	case errors.Is(err, errRange):
 		return verdict{status: http.StatusRequestedRangeNotSatisfiable, cache: cacheNever}
-	case errors.Is(err, errHeld), errors.Is(err, errCrowded), errors.Is(err, errDraining):
+	case errors.Is(err, errHeld), errors.Is(err, errCrowded), errors.Is(err, errDraining), errors.Is(err, errStarved):
 		return verdict{status: http.StatusServiceUnavailable, cache: cacheNever, retry: true}
 	case errors.Is(err, errLeft):
 		return verdict{status: statusClientLeft}
@@ -96,7 +98,9 @@ func (s *Server) failIn(w *response, r *http.Request, err error, td int) {
 	}
 	switch v.status {
 	case http.StatusMethodNotAllowed:
-		h["Allow"] = allowed
+		if len(h["Allow"]) == 0 {
+			h["Allow"] = allowed
+		}
 	case http.StatusNotAcceptable:
 		h["Vary"] = varyEncoding
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/gorilla/mux"
+
+	"headwater/segmenter"
 )
 
 // A front is what every request passes first: it gives every reply its CORS headers, answers preflights, refuses paths
@@ -30,7 +31,13 @@ type response struct {
 	deadlin deadliner
 	match   mux.RouteMatch
 
+	object object // what the handler wants to be sent, if ready
+	ready  bool
+
 	class  Class
+	stream *segmenter.Stream // that the request is about, if there is one
+	began  time.Time
+	first  time.Time     // when the header was written, where somebody wants to know
 	status int           // 0 until the header is written
 	sent   int64         // bytes of body
 	size   int           // of the body to come, as far as known
@@ -51,19 +58,24 @@ var responses = sync.Pool{New: func() any {
 
 func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	s := f.server
-	began := time.Now()
 	w := responses.Get().(*response)
-	w.ResponseWriter, w.server, w.class = rw, s, ClassOther
+	w.ResponseWriter, w.server, w.class, w.began = rw, s, ClassOther, time.Now()
 	w.deadlin = findDeadliner(rw)
 	defer func() {
 		if v := recover(); v != nil {
 			f.panicked(w, r, v)
 		}
 		failed := w.failed
+		if w.status == statusClientLeft {
+			// It may only have said that no more requests come, and still listen (RFC 9112 9.6). Left alone, net/http would
+			// say 200, of nothing, to be kept for as long as one likes.
+			failed = errLeft
+		}
 		if !f.private {
 			s.metrics.count(w)
+			s.countCMCD(w, r)
 			if s.AccessLog {
-				s.logAccess(w, r, began)
+				s.logAccess(w, r)
 			}
 		}
 		if w.held == 0 {
@@ -84,9 +96,11 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		h["Access-Control-Expose-Headers"] = exposed
 		h["Timing-Allow-Origin"] = anyOrigin
 	}
-	if err := w.readBodyAway(r); err != nil {
-		s.fail(w, r, err)
-		return
+	if !f.private || !isWeighing(r) { // whose handler reads the body
+		if err := w.readBodyAway(r); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 	}
 	if r.Method == http.MethodOptions {
 		preflight(w)
@@ -102,10 +116,17 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	} else {
 		s.fail(w, r, errUnknown)
 	}
+	if w.ready {
+		s.serveObject(w, r, &w.object)
+	}
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
 }
+
+// reply has o sent when the handler has returned. Thousands of requests are held and answered at one time: writing takes more
+// stack than waiting, and on top of the handler's own it would not fit into what a goroutine has at that time.
+func (w *response) reply(o *object) { w.object, w.ready = *o, true }
 
 func (f *front) panicked(w *response, r *http.Request, v any) {
 	if v == http.ErrAbortHandler {
@@ -231,6 +252,7 @@ func (w *response) WriteHeader(status int) {
 	if h := w.Header(); len(h["Cache-Control"]) == 0 {
 		h["Cache-Control"] = cacheNever
 	}
+	w.timed()
 	if w.deadlin != nil {
 		s := w.server
 		d := s.WriteTimeout + time.Duration(w.size)*time.Second/time.Duration(s.MinRate)
@@ -251,52 +273,21 @@ func (w *response) Write(b []byte) (int, error) {
 	return n, err
 }
 
+// ReadFrom sends what src holds, by sendfile(2) where it is a file and the connection is plain.
+func (w *response) ReadFrom(src io.Reader) (int64, error) {
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	n, err := io.Copy(w.ResponseWriter, src) // has net/http's ReadFrom do it
+	w.sent += n
+	if err != nil {
+		w.failed = err
+	}
+	return n, err
+}
+
 // WriteString is Write; an error is kept.
 func (w *response) WriteString(s string) { _, _ = w.Write([]byte(s)) }
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// maxLogged bounds what a client can put into a log line.
-const maxLogged = 512
-
-func clip(s string) string {
-	if len(s) > maxLogged {
-		return s[:maxLogged]
-	}
-	return s
-}
-
-// milliseconds is d for a log: a Duration's form depends on the handler, and in JSON it is a number without a unit.
-func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// logAccess writes one line. The query is not in it but for CMCD: it may hold a viewer's token.
-func (s *Server) logAccess(w *response, r *http.Request, began time.Time) {
-	cache := ""
-	if v := w.Header()["Cache-Control"]; len(v) > 0 {
-		cache = v[0]
-	}
-	attrs := make([]slog.Attr, 0, 16)
-	attrs = append(attrs,
-		slog.String("method", clip(r.Method)),
-		slog.String("path", clip(r.URL.Path)),
-		slog.Int("status", w.status),
-		slog.Int64("bytes", w.sent),
-		slog.Float64("duration_ms", milliseconds(time.Since(began))),
-		slog.Float64("held_ms", milliseconds(w.held)),
-		slog.String("remote", r.RemoteAddr),
-		slog.String("protocol", r.Proto),
-		slog.String("class", w.class.String()),
-		slog.String("cache", cache),
-	)
-	if v := r.Header["Range"]; len(v) > 0 {
-		attrs = append(attrs, slog.String("range", clip(v[0])))
-	}
-	if c := cmcd(r); c != "" {
-		attrs = append(attrs, slog.String("cmcd", c))
-	}
-	if w.failed != nil {
-		attrs = append(attrs, slog.String("error", w.failed.Error()))
-	}
-	s.log.LogAttrs(r.Context(), slog.LevelInfo, "request", attrs...)
-}

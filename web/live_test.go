@@ -81,7 +81,7 @@ func (e *encoder) run(frames int) *encoder {
 	for e.frames < frames {
 		at := float64(e.frames) / testFPS
 		for float64(e.sounds)*1024/48000 <= at {
-			s := media.Sample{DTS: int64(e.sounds) * 1024, Sync: true, Arrived: e.arrived(at), Data: e.frame[:300]}
+			s := media.Sample{DTS: int64(e.sounds) * 1024, Sync: true, Arrived: e.arrived(at), Data: e.frame[:min(300, len(e.frame))]}
 			if err := e.pub.WriteSample(1, &s); err != nil {
 				e.t.Fatal(err)
 			}

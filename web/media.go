@@ -21,12 +21,14 @@ func isMedia(r *http.Request, _ *mux.RouteMatch) bool {
 }
 
 // A mediaPath is the path of a media request, taken apart: /<app>/<name>/index.m3u8, or /<app>/<name>/<run>/<rendition>/
-// and a playlist's or an object's name; the last element may lie in the folder of what is in MPEG-TS. Its strings share the
-// path's memory.
+// and a playlist's or an object's name; the last element may lie in the folder of what is in MPEG-TS. Of a span of the run there are
+// playlists in /<app>/<name>/<run>/<span>/ instead, a multivariant one among them. Its strings share the path's memory.
 type mediaPath struct {
 	stream    string // "<app>/<name>"
 	run       string // "" in a multivariant playlist's path
-	rendition string
+	spans     bool   // it is in the folder of a span
+	span      span
+	rendition string        // "" in a multivariant playlist's path
 	name      playlist.Name // of Kind 0 in a playlist's path
 	iframes   bool          // it is the I-frame playlist
 	ts        bool          // in playlist.TSFolder
@@ -60,6 +62,19 @@ func parsePath(p string) (m mediaPath, ok bool) {
 	if m.rendition, p, ok = strings.Cut(p, "/"); !ok || m.rendition == "" {
 		return m, false
 	}
+	if m.span, m.spans = parseSpan(m.rendition); m.spans {
+		m.rendition = ""
+		switch p {
+		case playlist.TSFolder + "/" + playlist.Index:
+			m.ts = true
+			return m, true
+		case playlist.Index:
+			return m, true
+		}
+		m.rendition, p, ok = strings.Cut(p, "/")
+		m.iframes, m.ts = p == playlist.IFrames, p == playlist.TSFolder+"/"+playlist.Index
+		return m, ok && m.rendition != "" && (m.iframes || m.ts || p == playlist.Index)
+	}
 	if p == playlist.IFrames {
 		m.iframes = true
 		return m, true
@@ -86,21 +101,27 @@ func (s *Server) serveMedia(rw http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, errMethod)
 		return
 	}
-	st, ok := s.Origin.Stream(m.stream)
-	if !ok {
-		s.fail(w, r, errUnknown)
-		return
-	}
+	st, live := s.Origin.Stream(m.stream)
+	w.stream = st
 	if m.run == "" {
-		s.serveMultivariant(w, r, st, m.ts)
+		switch {
+		case asksForSpan(r.URL.RawQuery) && s.servesSpanOf(w, r, &m):
+		case !live:
+			s.fail(w, r, errUnknown)
+		default:
+			s.serveMultivariant(w, r, st, m.ts)
+		}
 		return
 	}
-	run, ok := st.RunByID(m.run)
+	run, ok := s.Origin.Run(m.stream, m.run)
 	if !ok {
 		s.fail(w, r, errUnknown)
 		return
 	}
 	switch {
+	case m.spans:
+		s.serveSpan(w, r, run, &m)
+		return
 	case m.name.Kind != 0:
 	case m.iframes || m.ts:
 		s.servePlainPlaylist(w, r, run, &m)
@@ -135,12 +156,12 @@ func (s *Server) serveMedia(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	o.target = run.TargetDuration()
-	s.serveObject(w, r, &o)
+	w.reply(&o)
 }
 
 func (m *mediaPath) class() Class {
 	switch {
-	case m.run == "":
+	case m.rendition == "":
 		return ClassMultivariant
 	case m.name.Kind == playlist.Segment:
 		return ClassSegment
@@ -167,6 +188,7 @@ func (o *object) setSegment(rend *segmenter.Rendition, msn uint64) error {
 		return segmenter.ErrNotFound
 	}
 	o.segment, o.size = seg, seg.Size()
+	o.cmsd = cmsd{kind: rend.Kind, scale: seg.Init.Track.Timescale, ticks: seg.Duration, bytes: o.size}
 	var err error
 	if o.tag, err = seg.Hash(); err != nil {
 		return err
@@ -184,6 +206,7 @@ func (s *Server) setPart(o *object, w *response, r *http.Request, rend *segmente
 		return err
 	}
 	o.part, o.size = p, p.Size()
+	o.cmsd = cmsd{kind: rend.Kind, scale: rend.Window().Timescale(), ticks: p.Duration, bytes: o.size}
 	if o.tag, err = p.Hash(); err != nil {
 		return err
 	}
@@ -197,6 +220,7 @@ func (o *object) setInit(rend *segmenter.Rendition, hash string) error {
 		return segmenter.ErrNotFound
 	}
 	o.bytes, o.size, o.tag = in.Bytes, len(in.Bytes), in.Hash
+	o.cmsd.init = true
 	return nil
 }
 
@@ -207,6 +231,9 @@ func (s *Server) serveMultivariant(w *response, r *http.Request, st *segmenter.S
 		return
 	}
 	run, err := s.readyRun(w, r, st)
+	if err == nil {
+		err = fed(run)
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -217,12 +244,12 @@ func (s *Server) serveMultivariant(w *response, r *http.Request, st *segmenter.S
 		text = playlist.TSMultivariant
 	}
 	p := text(run.Presentation(), enc)
-	if p == nil { // nothing that MPEG-TS can carry
-		s.fail(w, r, errUnknown)
+	if p == nil {
+		s.fail(w, r, errNoTS)
 		return
 	}
 	o.setPlaylist(p)
-	s.serveObject(w, r, &o)
+	w.reply(&o)
 }
 
 // playable returns the rendition of that ID, of a run that can be played, and the coding in which its playlist is to be sent. If
@@ -234,7 +261,11 @@ func (s *Server) playable(w *response, r *http.Request, run *segmenter.Run, id s
 		s.fail(w, r, errCoding)
 		return nil, enc, false
 	}
-	if err := s.awaitReady(w, r, run); err != nil {
+	err := s.awaitReady(w, r, run)
+	if err == nil {
+		err = fed(run)
+	}
+	if err != nil {
 		s.fail(w, r, err)
 		return nil, enc, false
 	}
@@ -264,7 +295,10 @@ func (s *Server) serveMediaPlaylist(w *response, r *http.Request, run *segmenter
 	win := rend.Window()
 	if d.blocking && !win.Ended {
 		var err error
-		if win, err = s.awaitWindow(w, r, rend, &d); err != nil {
+		if win, err = s.awaitWindow(w, r, rend, &d); err == nil {
+			err = fed(run) // what it has waited for may be a gap
+		}
+		if err != nil {
 			s.failIn(w, r, err, td)
 			return
 		}
@@ -275,7 +309,7 @@ func (s *Server) serveMediaPlaylist(w *response, r *http.Request, run *segmenter
 	}
 	o := object{cache: playlistCache(win, &d), modified: updated(win) / media.Second, live: !win.Ended}
 	o.setPlaylist(playlist.Media(win, d.skip, enc))
-	s.serveObject(w, r, &o)
+	w.reply(&o)
 }
 
 // playlistCache is how long the answer with that Window may be kept. Everybody who asks for what is next gets the same
@@ -320,8 +354,8 @@ func updated(w *segmenter.Window) int64 {
 
 // completed is when seg was, Unix ns.
 func completed(seg *segmenter.Segment) int64 {
-	if n := len(seg.Parts); n > 0 {
-		return seg.Parts[n-1].Arrived
+	if at := seg.Arrived(); at != 0 {
+		return at
 	}
 	return ends(seg)
 }

@@ -26,10 +26,11 @@ const (
 	ClassData
 	ClassIFrames // I-frame playlists
 	ClassTS      // MPEG-TS segments; its playlists are counted as the others are
+	ClassSteering
 	classes
 )
 
-var classNames = [classes]string{"other", "multivariant", "playlist", "segment", "part", "init", "page", "data", "iframes", "ts"}
+var classNames = [classes]string{"other", "multivariant", "playlist", "segment", "part", "init", "page", "data", "iframes", "ts", "steering"}
 
 func (c Class) String() string { return classNames[c%classes] }
 
@@ -107,7 +108,7 @@ type collector struct {
 	requests, bytes, broken, panics, blocked, refused, delay *prometheus.Desc
 	muxed, muxedBytes                                        *prometheus.Desc
 	streams, publishing, target, keyframe, reconnects, discs *prometheus.Desc
-	inLadder, inKeyframe, skew, lag                          *prometheus.Desc
+	inLadder, inKeyframe, skew, lag, active, switches        *prometheus.Desc
 	parts, segments, gaps, samples, sampleBytes              *prometheus.Desc
 	dropped, adjusted, retained, peak, average               *prometheus.Desc
 }
@@ -116,7 +117,7 @@ func newCollector(s *Server) *collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("headwater_"+name, help, labels, nil)
 	}
-	stream, rendition := []string{"stream"}, []string{"stream", "rendition"}
+	stream, rendition, input := []string{"stream"}, []string{"stream", "rendition"}, []string{"stream", "rendition", "role"}
 	c := &collector{
 		server:     s,
 		requests:   desc("http_requests_total", "Requests answered, by class of object and status.", "class", "status"),
@@ -132,11 +133,13 @@ func newCollector(s *Server) *collector {
 		streams:    desc("streams", "Streams that are live or were until lately."),
 		publishing: desc("stream_publishing", "1 while an encoder is publishing.", stream...),
 		target:     desc("stream_target_duration_seconds", "Target duration of the current run.", stream...),
-		inLadder:   desc("input_in_ladder", "1 for a publication that is cut beside the others of its stream, 0 for one that is not.", rendition...),
-		inKeyframe: desc("input_keyframe_interval_seconds", "Latest distance between two key frames of a publication.", rendition...),
-		skew:       desc("input_skew_seconds", "A publication's latest key frame against the leader's, in presentation time.", rendition...),
-		lag:        desc("input_lag_seconds", "By how much later than the leader's a publication's latest key frame arrived.", rendition...),
-		keyframe:   desc("stream_keyframe_interval_seconds", "Latest distance between two key frames.", stream...),
+		inLadder:   desc("input_in_ladder", "1 for a publication that is cut beside the others of its stream, 0 for one that is not.", input...),
+		active:     desc("input_active", "1 for the publication that feeds its rendition, 0 for one that stands by or is not in the ladder.", input...),
+		switches:   desc("input_switches_total", "Renditions that went over from a primary to its backup, or back, by reason.", "stream", "reason"),
+		inKeyframe: desc("input_keyframe_interval_seconds", "Latest distance between two key frames of a publication, or the time since the last one if that is too long.", input...),
+		skew:       desc("input_skew_seconds", "A publication's latest key frame against the leader's, in presentation time.", input...),
+		lag:        desc("input_lag_seconds", "By how much later than the leader's a publication's latest key frame arrived.", input...),
+		keyframe:   desc("stream_keyframe_interval_seconds", "Latest distance between two key frames, or the time since the last one if that is too long.", stream...),
 		reconnects: desc("stream_reconnects_total", "Publications that continued a run.", stream...),
 		discs:      desc("stream_discontinuities_total", "Discontinuities.", stream...),
 
@@ -161,7 +164,7 @@ func newCollector(s *Server) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.requests, c.bytes, c.broken, c.panics, c.blocked, c.refused, c.delay, c.muxed, c.muxedBytes,
-		c.inLadder, c.inKeyframe, c.skew, c.lag,
+		c.inLadder, c.inKeyframe, c.skew, c.lag, c.active, c.switches,
 		c.streams, c.publishing, c.target, c.keyframe, c.reconnects, c.discs,
 		c.parts, c.segments, c.gaps, c.samples, c.sampleBytes, c.dropped, c.adjusted, c.retained, c.peak, c.average,
 	} {
@@ -221,14 +224,25 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.keyframe, status.KeyframeInterval.Seconds(), st.Name)
 		for i := range status.Inputs {
 			in := &status.Inputs[i]
-			on := 0.0
-			if in.State == segmenter.Leading || in.State == segmenter.Following {
-				on = 1
+			role, on, active := in.Role(), 0.0, 0.0
+			switch in.State {
+			case segmenter.Leading, segmenter.Following:
+				on, active = 1, 1
+			case segmenter.Standby:
+				if in.By != "" {
+					on = 1
+				}
 			}
-			gauge(c.inLadder, on, st.Name, in.Rung)
-			gauge(c.inKeyframe, in.KeyframeInterval.Seconds(), st.Name, in.Rung)
-			gauge(c.skew, in.Skew.Seconds(), st.Name, in.Rung)
-			gauge(c.lag, in.Lag.Seconds(), st.Name, in.Rung)
+			gauge(c.inLadder, on, st.Name, in.Rung, role)
+			gauge(c.active, active, st.Name, in.Rung, role)
+			gauge(c.inKeyframe, in.KeyframeInterval.Seconds(), st.Name, in.Rung, role)
+			gauge(c.skew, in.Skew.Seconds(), st.Name, in.Rung, role)
+			gauge(c.lag, in.Lag.Seconds(), st.Name, in.Rung, role)
+		}
+		for i, why := range segmenter.Reasons {
+			if n := status.Switches[i]; n > 0 {
+				count(c.switches, float64(n), st.Name, string(why))
+			}
 		}
 		count(c.reconnects, float64(status.Reconnects), st.Name)
 		count(c.discs, float64(status.Discontinuities), st.Name)

@@ -96,7 +96,7 @@ func codingOf(name string) (playlist.Encoding, bool) {
 }
 
 // weight reads the q parameter among the parameters of an element, in thousandths (RFC 9110 12.4.2): 1000 when there is
-// none, 0 when it is malformed.
+// none, and unnamed when it is malformed: such an element neither asks for a coding nor refuses one.
 func weight(params string) int {
 	for len(params) > 0 {
 		var p string
@@ -107,21 +107,24 @@ func weight(params string) int {
 		}
 		v = trimSpace(v)
 		if v == "" || len(v) > 5 || v[0] != '0' && v[0] != '1' {
-			return 0
+			return unnamed
 		}
 		q := int(v[0]-'0') * 1000
 		if len(v) > 1 {
 			if v[1] != '.' {
-				return 0
+				return unnamed
 			}
 			for i, unit := 2, 100; i < len(v); i, unit = i+1, unit/10 {
 				if v[i] < '0' || v[i] > '9' {
-					return 0
+					return unnamed
 				}
 				q += int(v[i]-'0') * unit
 			}
 		}
-		return min(q, 1000)
+		if q > 1000 {
+			return unnamed
+		}
+		return q
 	}
 	return 1000
 }

@@ -23,6 +23,10 @@ func TestNegotiate(t *testing.T) {
 			{"gzip;q=0.000"},
 			{"gzip;q=nonsense"},
 			{"gzip;q=0.1234"},
+			{"gzip;q=1.001, br;q=2"},
+			{"identity;q=0.5000"}, // malformed, it refuses nothing
+			{"*;q="},
+			{"gzip;q=-1, identity;q=none, *;q=none"},
 			{"gzip;q=0,br;q=0,zstd;q=0"},
 			{"gzip;q=0.5, identity"},
 			{"gzip;q=0.5, br;q=0.8, zstd;q=0.7, identity;q=0.9"},
@@ -81,6 +85,7 @@ func TestNegotiate(t *testing.T) {
 			{"*;q=0"},
 			{"deflate, *;q=0"},
 			{"deflate, identity;q=0"},
+			{"*;q=0, identity;q=1.5"},
 			{"gzip;q=0, br;q=0, zstd;q=0, identity;q=0, *"},
 		},
 	} {

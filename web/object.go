@@ -15,13 +15,15 @@ import (
 type object struct {
 	contentType []string
 	cache       []string
-	tag         string // of the strong entity tag, without quotes
-	modified    int64  // Unix seconds; 0 is not known
-	live        bool   // it may change again within the second modified
+	tag         string   // of the strong entity tag, without quotes
+	tags, sizes []string // tag in quotes and size, if they are there already; everybody's
+	modified    int64    // Unix seconds; 0 is not known
+	live        bool     // it may change again within the second modified
 	coding      playlist.Encoding
 	varies      bool // with Accept-Encoding
 	ranges      bool // ranges of it may be asked for
-	size        int  // bytes
+	cmsd        cmsd
+	size        int // bytes
 
 	bytes   []byte
 	part    *segmenter.Part
@@ -33,15 +35,20 @@ type object struct {
 func (o *object) setPlaylist(p *playlist.Rendered) {
 	o.contentType = typePlaylist
 	o.bytes, o.size, o.tag, o.coding, o.varies = p.Body, len(p.Body), p.ETag, p.Encoding, true
+	o.tags, o.sizes = p.Tag, p.Length
 }
 
 // serveObject answers GET and HEAD: preconditions first, in the order of RFC 9110 13.2.2, then the range, then the whole.
 func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 	h := w.Header()
-	values := new([4]string) // the values of this reply's own headers, in one allocation
-	tag := `"` + o.tag + `"`
-	values[0] = tag
-	h["Etag"] = values[0:1:1]
+	var values *[4]string // those of this reply's own headers, in one allocation
+	cmsd := ""
+	if h["Etag"] = o.tags; o.tags == nil {
+		values = new([4]string)
+		values[0], cmsd = o.own()
+		h["Etag"] = values[0:1:1]
+	}
+	tag := h["Etag"][0]
 	h["Cache-Control"] = o.cache
 	if o.modified > 0 {
 		h["Last-Modified"] = httpDate(o.modified)
@@ -57,7 +64,7 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 		s.fail(w, r, errPrecondition)
 		return
 	}
-	if o.ts != nil && !s.loadTS(w, r, o) {
+	if o.ts != nil && !s.loadTS(w, r, o, cmsd) {
 		return
 	}
 	status, from, n := http.StatusOK, 0, o.size
@@ -80,15 +87,24 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 		}
 	}
 	h["Content-Type"] = o.contentType
+	if cmsd != "" {
+		values[3] = cmsd
+		h["Cmsd-Static"] = values[3:4:4]
+	}
 	if v := codings[o.coding]; v != nil {
 		h["Content-Encoding"] = v
 	}
-	values[1] = strconv.Itoa(n)
-	h["Content-Length"] = values[1:2:2]
+	if h["Content-Length"] = o.sizes; o.sizes == nil {
+		values[1] = strconv.Itoa(n)
+		h["Content-Length"] = values[1:2:2]
+	}
 	w.size = n
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_ = o.writeRange(w, from, n) // kept by w, and acted upon when the handler is done
+		// It is acted upon when the handler is done. What w could not send it has kept by itself; what could not be read is told here.
+		if err := o.writeRange(w, from, n); err != nil && w.failed == nil {
+			w.failed = err
+		}
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 func (s *Server) routeOps(r *mux.Router) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newCollector(s),
+	registry.MustRegister(newCollector(s), newCMCDCollector(s),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 
@@ -48,7 +48,13 @@ func (s *Server) serveReady(w *response, r *http.Request) {
 			return
 		}
 	}
-	say(w, r, http.StatusOK, "ready\n")
+	text := "ready\n"
+	if s.Warning != nil {
+		if warning := s.Warning(); warning != "" {
+			text += "warning: " + warning + "\n"
+		}
+	}
+	say(w, r, http.StatusOK, text)
 }
 
 func say(w *response, r *http.Request, status int, text string) {

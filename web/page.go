@@ -90,10 +90,13 @@ type pageHandler struct {
 
 // PageHandler serves the pages: the list of live streams at "/", the player of each at "/<app>/<name>/", for any name,
 // because the page waits for streams that are not there yet (without the slash at its end, a redirect to it), and their assets under PagePrefix. What it does not know is
-// 404. rtmpPort is where encoders publish, for the instructions on the page; 0 means RTMP's own, 1935.
-func PageHandler(rtmpPort int) http.Handler { return newPageHandler(pageFiles, rtmpPort) }
+// 404. rtmpPort is where encoders publish, for the instructions on the page; 0 means RTMP's own, 1935. hosts are the origins
+// ("https://cdn.example.com") that playlists lead to beside this one: the player may fetch from them.
+func PageHandler(rtmpPort int, hosts ...string) http.Handler {
+	return newPageHandler(pageFiles, rtmpPort, hosts...)
+}
 
-func newPageHandler(embedded fs.FS, rtmpPort int) *pageHandler {
+func newPageHandler(embedded fs.FS, rtmpPort int, hosts ...string) *pageHandler {
 	if rtmpPort == 0 {
 		rtmpPort = 1935
 	}
@@ -123,6 +126,10 @@ func newPageHandler(embedded fs.FS, rtmpPort int) *pageHandler {
 	if files[hlsVendored] == nil {
 		scripts, src, integrity = "'self' "+hlsCDN, hlsCDN+"/npm/hls.js@"+hlsVersion+"/dist/hls.min.js", hlsIntegrity
 	}
+	elsewhere := ""
+	for _, host := range hosts {
+		elsewhere += " " + host
+	}
 	fill := strings.NewReplacer(
 		"{{base}}", base,
 		"{{hls-src}}", src,
@@ -132,8 +139,8 @@ func newPageHandler(embedded fs.FS, rtmpPort int) *pageHandler {
 	h := &pageHandler{
 		// hls.js feeds the video element from a blob: URL and runs its transmuxer in a worker made of one. Who may frame
 		// the player is left open: it is meant to be embedded.
-		csp: "default-src 'none'; script-src " + scripts + "; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-			"media-src 'self' blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'",
+		csp: "default-src 'none'; script-src " + scripts + "; style-src 'self'; img-src 'self' data:; connect-src 'self'" + elsewhere + "; " +
+			"media-src 'self'" + elsewhere + " blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'",
 		assets: make(map[string]*pageAsset, len(files)),
 	}
 	for name, body := range files {

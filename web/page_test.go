@@ -247,6 +247,13 @@ func TestPageCSP(t *testing.T) {
 					t.Errorf("%s: inline script or style, which the policy forbids", target)
 				}
 			}
+			elsewhere := newPageHandler(c.files, 0, "https://a.test", "http://b.test:81")
+			csp := getPage(elsewhere, "GET", "/live/demo/").Header.Get("Content-Security-Policy")
+			for _, want := range []string{"connect-src 'self' https://a.test http://b.test:81; ", "media-src 'self' https://a.test http://b.test:81 blob:; "} {
+				if !strings.Contains(csp, want) {
+					t.Errorf("no %s in %s", want, csp)
+				}
+			}
 			player := bodyOf(t, getPage(h, "GET", "/live/demo/"))
 			src := regexp.MustCompile(`data-hls-src="([^"]*)" data-hls-integrity="([^"]*)"`).FindStringSubmatch(player)
 			if src == nil {

@@ -33,8 +33,8 @@ const (
 	// DefaultWarmUp is how long a request for a stream that is starting is held, at least, where the first group of
 	// pictures may settle the target duration (at most 10 s) and has to end first.
 	DefaultWarmUp = 15 * time.Second
-	// DefaultMaxBlocked bounds the requests that are held at one time. One rendition gets a quarter of them, so that no
-	// stream can take the places of all others.
+	// DefaultMaxBlocked bounds the requests that are held at one time. One stream gets half of them, so that none
+	// can take the places of all others.
 	DefaultMaxBlocked = 100_000
 	// DefaultMaxStreams is the HTTP/2 streams on one connection: an edge sends all its viewers' blocked requests on few.
 	DefaultMaxStreams = 1000
@@ -44,6 +44,13 @@ const (
 const (
 	maxRequestBody     = 64 << 10
 	requestBodyTimeout = 5 * time.Second
+)
+
+// What may be on its way to us on an HTTP/2 connection, and has to be kept when it arrives; by default 1 MiB each. Requests
+// have no bodies to speak of. These are the least that the protocol allows (RFC 9113 4.2, 6.9.2).
+const (
+	maxFrame      = 16 << 10
+	receiveBuffer = 64<<10 - 1
 )
 
 // How a silent HTTP/2 peer is found out.
@@ -58,21 +65,30 @@ type Server struct {
 	Origin    *segmenter.Origin
 	Log       *slog.Logger // nil discards
 	AccessLog bool         // one line a request
-	Page      http.Handler // what is neither media nor data; nil is 404
-	Counters  []Counter    // what other packages count, for /metrics
+	// ServerTiming lets each reply say how long the request was held and how long the rest took. Replies to one URL then differ
+	// in that header.
+	ServerTiming bool
+	Page         http.Handler // what is neither media nor data; nil is 404
+	Counters     []Counter    // what other packages count, for /metrics
+
+	// Steering, if set, returns the content steering of the stream of that name, nil for none. Steerings are all that it may return.
+	Steering  func(stream string) *Steering
+	Steerings []*Steering
 
 	// Ready, if set, says why the origin should get no traffic yet; nil from it means that it may.
 	Ready func() error
+	// Warning is what /readyz says beside that it is ready; "" is nothing. nil never says anything.
+	Warning func() string
 
-	ReadHeaderTimeout   time.Duration
-	IdleTimeout         time.Duration
-	WriteTimeout        time.Duration
-	MinRate             int // bytes a second
-	MaxHeaderBytes      int
-	WarmUp              time.Duration
-	MaxBlocked          int // requests held at one time, in all
-	MaxBlockedRendition int // and for one rendition, or for one stream that is starting; a quarter of them by default
-	MaxStreams          int // HTTP/2 streams on one connection
+	ReadHeaderTimeout time.Duration
+	IdleTimeout       time.Duration
+	WriteTimeout      time.Duration
+	MinRate           int // bytes a second
+	MaxHeaderBytes    int
+	WarmUp            time.Duration
+	MaxBlocked        int // requests held at one time, in all
+	MaxBlockedStream  int // and for one stream; half of them by default
+	MaxStreams        int // HTTP/2 streams on one connection
 
 	once     sync.Once
 	log      *slog.Logger
@@ -80,9 +96,14 @@ type Server struct {
 	cancel   context.CancelFunc
 	draining atomic.Bool
 	metrics  Metrics
+	cmcd     cmcdStats
 	gate     gate
+	alarms   alarms
 	streams  memo
 	ts       tsCache
+	spans    spanCache
+
+	recordings memo
 }
 
 func orDefault[T int | time.Duration](v *T, d T) {
@@ -104,9 +125,9 @@ func (s *Server) init() {
 		orDefault(&s.MaxHeaderBytes, DefaultMaxHeaderBytes)
 		orDefault(&s.WarmUp, DefaultWarmUp)
 		orDefault(&s.MaxBlocked, DefaultMaxBlocked)
-		orDefault(&s.MaxBlockedRendition, max(s.MaxBlocked/4, 1))
+		orDefault(&s.MaxBlockedStream, max(s.MaxBlocked/2, 1))
 		orDefault(&s.MaxStreams, DefaultMaxStreams)
-		s.gate.total, s.gate.each = int64(s.MaxBlocked), s.MaxBlockedRendition
+		s.gate.total, s.gate.each = int64(s.MaxBlocked), s.MaxBlockedStream
 		s.base, s.cancel = context.WithCancel(context.Background())
 	})
 }
@@ -120,6 +141,7 @@ func (s *Server) Handler() http.Handler {
 	r := newRouter(s)
 	// Media first, and without a pattern: its tail is parsed by hand, once, where it is served.
 	r.MatcherFunc(isMedia).HandlerFunc(s.serveMedia)
+	r.MatcherFunc(isSteering).HandlerFunc(s.serveSteering)
 	s.routeAPI(r)
 	if s.Page != nil {
 		r.PathPrefix("/").HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -135,6 +157,8 @@ func (s *Server) OpsHandler() http.Handler {
 	s.init()
 	r := newRouter(s)
 	s.routeOps(r)
+	s.routePathways(r)
+	s.routeRemoval(r)
 	s.routeAPI(r)
 	return &front{server: s, router: r, private: true}
 }
@@ -165,10 +189,13 @@ func (s *Server) HTTPServer(h http.Handler) *http.Server {
 		DisableGeneralOptionsHandler: true,
 		Protocols:                    new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams: s.MaxStreams,
-			SendPingTimeout:      pingAfter,
-			PingTimeout:          pingTimeout,
-			WriteByteTimeout:     writeByteWindow,
+			MaxConcurrentStreams:          s.MaxStreams,
+			MaxReadFrameSize:              maxFrame,
+			MaxReceiveBufferPerConnection: receiveBuffer,
+			MaxReceiveBufferPerStream:     receiveBuffer,
+			SendPingTimeout:               pingAfter,
+			PingTimeout:                   pingTimeout,
+			WriteByteTimeout:              writeByteWindow,
 		},
 		BaseContext: func(net.Listener) context.Context { return s.base },
 		ErrorLog:    log.New(io.Discard, "", 0),

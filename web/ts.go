@@ -18,7 +18,7 @@ import (
 const (
 	// tsFormat stands for everything about an MPEG-TS segment's bytes that is not in the media: how they are multiplexed, and
 	// tsDelay. Another one makes other entity tags.
-	tsFormat = "headwater-ts-1"
+	tsFormat = "headwater-ts-2"
 
 	// tsDelay is the part of a second by which video is decoded before its time on the run's timeline, on which a key frame
 	// is decoded when it is presented and the frames before it in presentation have negative composition offsets: 1/tsDelay.
@@ -60,7 +60,7 @@ func (s *Server) servePlainPlaylist(w *response, r *http.Request, run *segmenter
 	} else {
 		program, ok := playlist.NewTSProgram(rend)
 		if !ok {
-			s.fail(w, r, errUnknown)
+			s.fail(w, r, errNoTS)
 			return
 		}
 		if listed, ended = program.Listed(); len(listed) > 0 {
@@ -80,20 +80,25 @@ func (s *Server) servePlainPlaylist(w *response, r *http.Request, run *segmenter
 		o.cache = cacheEnded
 	}
 	o.setPlaylist(p)
-	s.serveObject(w, r, &o)
+	w.reply(&o)
 }
 
-// setTSSegment: an MPEG-TS segment is there for as long as what it is made of. Its tag is known without making it.
+// setTSSegment: an MPEG-TS segment is there for as long as what it is made of, also when there is no playlist any more because the
+// encoder has gone over to another codec (RFC 8216bis 6.2.2). Its tag is known without making it.
 func (s *Server) setTSSegment(o *object, rend *segmenter.Rendition, msn uint64) error {
-	program, ok := playlist.NewTSProgram(rend)
-	if !ok {
-		return errUnknown
-	}
+	program, _ := playlist.NewTSProgram(rend)
 	src, err := program.Segment(msn)
 	if err != nil {
 		return err
 	}
 	o.contentType, o.ts = typeTS, &tsObject{source: src, msn: msn}
+	o.cmsd = cmsd{kind: rend.Kind, scale: src.Main.Init.Track.Timescale, ticks: src.Main.Duration, bytes: src.Main.Size()}
+	if src.AudioInit != nil {
+		o.cmsd.muxed = true
+	}
+	if src.Audio != nil {
+		o.cmsd.bytes += src.Audio.Size()
+	}
 	if o.tag, err = o.ts.tag(); err != nil {
 		return err
 	}
@@ -107,6 +112,8 @@ func (t *tsObject) tag() (string, error) {
 	add := func(v string) { h.Write([]byte(v + "\n")) }
 	add(tsFormat)
 	add(strconv.FormatUint(t.msn, 10))
+	add(strconv.FormatInt(t.source.Main.Start, 10))
+	add(strconv.FormatInt(t.source.Main.Duration, 10))
 	for _, part := range []struct {
 		segment *segmenter.Segment
 		init    *segmenter.Init
@@ -153,6 +160,11 @@ func source(track *media.Track, seg *segmenter.Segment) (*mpegts.Source, error) 
 	if seg == nil {
 		return s, nil
 	}
+	s.From, s.To = seg.Start, seg.Start+seg.Duration
+	seg, err := seg.Load()
+	if err != nil {
+		return nil, err
+	}
 	size := 0
 	for _, p := range seg.Parts {
 		size += p.Size() - p.HeadSize()
@@ -160,7 +172,6 @@ func source(track *media.Track, seg *segmenter.Segment) (*mpegts.Source, error) 
 	data := make([]byte, 0, size)
 	for _, p := range seg.Parts {
 		from := len(data)
-		var err error
 		if data, err = p.AppendPayload(data); err != nil {
 			return nil, err
 		}
@@ -178,13 +189,14 @@ func permanent(err error) bool {
 
 // loadTS makes o's bytes, or finds them. A HEAD request makes nothing: it is told the length only where that is known (RFC 9110
 // 9.3.2). It says false when the request has been answered.
-func (s *Server) loadTS(w *response, r *http.Request, o *object) bool {
+func (s *Server) loadTS(w *response, r *http.Request, o *object, cmsd string) bool {
 	var err error
 	if r.Method == http.MethodHead {
 		var ok bool
 		if o.bytes, ok, err = s.ts.peek(o.tag); !ok {
 			h := w.Header()
 			h["Accept-Ranges"], h["Content-Type"] = rangeUnit, o.contentType
+			h["Cmsd-Static"] = []string{cmsd}
 			w.WriteHeader(http.StatusOK)
 			return false
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -218,7 +219,7 @@ func (c *benchCmd) headwater(ctx context.Context, con *console, s *stream, progr
 			return benchRun{}, err
 		}
 	}
-	cmd := exec.Command(program, "serve", "--rtmp-addr", addrs[0], "--http-addr", addrs[1], "--ops-addr", addrs[2], "--log-level", "error")
+	cmd := exec.Command(program, "serve", "--rtmp-addr", addrs[0], "--http-addr", addrs[1], "--ops-addr", addrs[2], "--log-level", "error", "--data-dir=")
 	cmd.Stdout, cmd.Stderr = con.log, con.log
 	srv, err := startServer(ctx, cmd, addrs[0], addrs[2])
 	if err != nil {
@@ -236,14 +237,20 @@ func (c *benchCmd) headwater(ctx context.Context, con *console, s *stream, progr
 	return run, errors.Join(err, scrape)
 }
 
+// The ports that freeAddr chooses from: whoever connects from this machine is given a higher one, by Linux's defaults, and
+// would take it between being chosen and being listened on.
+const firstPort, lastPort = 10_000, 32_767
+
 // freeAddr returns a loopback address that nothing listens on now.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+func freeAddr() (addr string, err error) {
+	for range 100 {
+		addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(firstPort+rand.IntN(lastPort-firstPort+1)))
+		var l net.Listener
+		if l, err = net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }
 
 // sumMetric adds up a metric over its labels, from a Prometheus text page.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +42,7 @@ func newClient(g guard, players int) *http.Client {
 type fetcher struct {
 	client  *http.Client
 	timeout time.Duration // of one request, held or not
+	known   *memo         // of all players; nil: everything is read anew
 	stats   *playStats
 	// expect404 says that the stream may not be there yet. It is set only while the player makes no other request.
 	expect404 bool
@@ -52,6 +55,9 @@ func (f *fetcher) get(run context.Context, u *url.URL, keep bool) (body []byte, 
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, 0, err
+	}
+	if keep {
+		req.Header.Set("Accept-Encoding", "gzip") // and it is unpacked here, once for all players
 	}
 	defer func() {
 		if err != nil && run.Err() != nil {
@@ -76,13 +82,79 @@ func (f *fetcher) get(run context.Context, u *url.URL, keep bool) (body []byte, 
 	}
 	if keep {
 		body, err = io.ReadAll(io.LimitReader(resp.Body, maxPlaylist+1))
-		return body, int64(len(body)), err
+		n = int64(len(body))
+		if err == nil && resp.Header.Get("Content-Encoding") == "gzip" {
+			body, err = f.known.unpack(body)
+		}
+		return body, n, err
 	}
 	n, err = io.Copy(io.Discard, resp.Body)
 	if err == nil && n == 0 {
 		err = errors.New("200 with an empty body")
 	}
 	return nil, n, err
+}
+
+// A memo keeps what has been made of the latest playlists: a thousand players get the same ones.
+type memo struct {
+	mu     sync.Mutex // protects what follows
+	plain  map[string][]byte
+	parsed map[string]*mediaPlaylist
+}
+
+// maxMemo bounds the playlists that are kept.
+const maxMemo = 256
+
+func newMemo() *memo {
+	return &memo{plain: map[string][]byte{}, parsed: map[string]*mediaPlaylist{}}
+}
+
+// unpack reads what is compressed by gzip. Nobody may modify what it returns.
+func (m *memo) unpack(b []byte) ([]byte, error) {
+	if m == nil {
+		return gunzip(b)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p, ok := m.plain[string(b)]; ok {
+		return p, nil
+	}
+	p, err := gunzip(b)
+	if err == nil {
+		if len(m.plain) >= maxMemo {
+			clear(m.plain)
+		}
+		m.plain[string(b)] = p
+	}
+	return p, err
+}
+
+func gunzip(b []byte) ([]byte, error) {
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(io.LimitReader(z, maxPlaylist+1))
+}
+
+// parse reads a media playlist. Nobody may modify what it returns.
+func (m *memo) parse(b []byte) (*mediaPlaylist, error) {
+	if m == nil {
+		return parseMedia(b)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p, ok := m.parsed[string(b)]; ok {
+		return p, nil
+	}
+	p, err := parseMedia(b)
+	if err == nil {
+		if len(m.parsed) >= maxMemo {
+			clear(m.parsed)
+		}
+		m.parsed[string(b)] = p
+	}
+	return p, err
 }
 
 // playStats is what players found, all together.

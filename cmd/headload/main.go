@@ -20,11 +20,14 @@ import (
 )
 
 type cli struct {
-	Publish publishCmd `cmd:"" help:"Push many RTMP streams in real time."`
-	Play    playCmd    `cmd:"" help:"Play many streams as low-latency HLS players do, and check what comes."`
-	Latency latencyCmd `cmd:"" help:"Push one stream and measure how soon its parts can be fetched."`
-	Bench   benchCmd   `cmd:"" help:"Compare headwater with nginx-rtmp on this machine."`
-	Echo    echoCmd    `cmd:"" hidden:""`
+	Publish  publishCmd  `cmd:"" help:"Push many RTMP streams in real time."`
+	Play     playCmd     `cmd:"" help:"Play many streams as low-latency HLS players do, and check what comes."`
+	Offload  offloadCmd  `cmd:"" help:"Play through an edge, with few players and with many, and count what that costs the origin."`
+	Latency  latencyCmd  `cmd:"" help:"Push one stream and measure how soon its parts can be fetched."`
+	Bench    benchCmd    `cmd:"" help:"Compare headwater with nginx-rtmp on this machine."`
+	Delivery deliveryCmd `cmd:"" help:"Compare what requests cost headwater, nginx with static files, and a bare handler."`
+	Bare     bareCmd     `cmd:"" hidden:""`
+	Echo     echoCmd     `cmd:"" hidden:""`
 }
 
 func main() {

@@ -24,6 +24,7 @@ func TestHelpTeaches(t *testing.T) {
 		{"", "publish"},
 		{"publish", "CPU seconds per stream-second"},
 		{"play", "preload hint"},
+		{"offload", "the same for any number of players"},
 		{"latency", "fetchable"},
 		{"bench", "nginx-rtmp"},
 	} {
@@ -58,6 +59,10 @@ func TestMistakesAreOneLine(t *testing.T) {
 		{"play", "--url", "http://192.0.2.1/live/a/index.m3u8"},
 		{"latency", "--rtmp-url", "rtmp://192.0.2.1/live/a"},
 		{"latency", "--url", "http://192.0.2.1/live/a/index.m3u8"},
+		{"offload", "--url", "http://192.0.2.1/live/a/index.m3u8"},
+		{"offload", "--metrics", "http://192.0.2.1/metrics"},
+		{"offload", "--players", ""},
+		{"offload", "--kinds", "some"},
 	} {
 		code, out, log := tool(t, args...)
 		if code == 0 || strings.Count(log, "\n") != 1 || out != "" {

@@ -81,7 +81,7 @@ func (c *playCmd) play(ctx context.Context) (*playReport, error) {
 	defer cancel()
 	client := newClient(g, c.Players)
 	defer client.CloseIdleConnections()
-	stats := newPlayStats()
+	stats, known := newPlayStats(), newMemo()
 	begin := time.Now()
 	var wg sync.WaitGroup
 	for i := range c.Players {
@@ -89,7 +89,7 @@ func (c *playCmd) play(ctx context.Context) (*playReport, error) {
 		if err != nil {
 			return nil, err
 		}
-		f := &fetcher{client: client, timeout: c.Timeout, stats: stats}
+		f := &fetcher{client: client, timeout: c.Timeout, stats: stats, known: known}
 		wg.Go(func() {
 			sleep(ctx, c.Ramp*time.Duration(i)/time.Duration(c.Players))
 			playOne(ctx, f, u, c.Wait, c.LowLatency)

@@ -89,7 +89,7 @@ func (r *rendition) reload(ctx context.Context) (*mediaPlaylist, error) {
 	if err != nil {
 		return nil, err
 	}
-	pl, err := parseMedia(body)
+	pl, err := r.f.known.parse(body)
 	if err != nil {
 		r.f.stats.violation("playlist cannot be read", "%v: %v", &u, err)
 		return nil, err

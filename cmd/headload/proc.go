@@ -17,6 +17,7 @@ import (
 type usage struct {
 	cpu time.Duration // user and system, of the living and of the children they have waited for
 	rss int64         // bytes resident now, those of anonymous files included
+	own int64         // the same without anything shared: heap, stacks, program
 }
 
 // clockTick is the unit of the times in /proc/PID/stat: USER_HZ, which is 100 wherever Go runs on Linux.
@@ -36,6 +37,7 @@ func usageOf(pid int) (usage, error) {
 			if c, err := usageOf(id); err == nil { // it may have ended meanwhile
 				u.cpu += c.cpu
 				u.rss += c.rss
+				u.own += c.own
 			}
 		}
 	}
@@ -55,18 +57,25 @@ func usageOfOne(pid int) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	if _, after, ok := bytes.Cut(status, []byte("\nVmRSS:")); ok {
-		if f := bytes.Fields(after); len(f) > 0 {
-			kb, _ := strconv.ParseInt(string(f[0]), 10, 64)
-			u.rss = kb << 10
-		}
+	u.rss = kilobytes(status, "VmRSS")
+	u.own = u.rss - kilobytes(status, "RssShmem")
+	if files := anonymousFiles(pid); files > 0 {
+		u.rss += files - min(files, kilobytes(status, "RssShmem")) // what is mapped of them has been counted
 	}
-	u.rss += anonymousFiles(pid)
 	return u, nil
 }
 
-// anonymousFiles is how many bytes of memory the process's memfd_create(2) files take. They are not mapped, so VmRSS does not
-// count them.
+// kilobytes returns a size in /proc/PID/status, in bytes.
+func kilobytes(status []byte, name string) int64 {
+	_, after, ok := bytes.Cut(status, []byte("\n"+name+":"))
+	if f := bytes.Fields(after); ok && len(f) > 0 {
+		kb, _ := strconv.ParseInt(string(f[0]), 10, 64)
+		return kb << 10
+	}
+	return 0
+}
+
+// anonymousFiles is how many bytes of memory the process's memfd_create(2) files take, mapped (RssShmem) or not.
 func anonymousFiles(pid int) (sum int64) {
 	dir := fmt.Sprintf("/proc/%d/fd/", pid)
 	fds, _ := os.ReadDir(dir)

@@ -4,8 +4,6 @@ package main
 
 import (
 	"math"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -70,6 +68,7 @@ func (r *running) checkAudio(t *testing.T, name string, within float64, renditio
 
 // TestE2EAudioTracks pushes a picture with one language and another language alone; hls.js plays both.
 func TestE2EAudioTracks(t *testing.T) {
+	t.Parallel()
 	r := startHeadwater(t)
 	r.publish(t, "live/a?language=en", camera)
 	r.publish(t, "live/a?rendition=de&language=de&label=Deutsch", join(sound("48000"), aac("1")))
@@ -100,12 +99,8 @@ func TestE2EAudioTracks(t *testing.T) {
 // the tests can install does.
 func TestE2EMultitrack(t *testing.T) {
 	t.Parallel()
-	tool := filepath.Join(t.TempDir(), "headload")
-	if out, err := exec.Command("go", "build", "-o", tool, "headwater/cmd/headload").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 	r := startHeadwater(t)
-	startPeer(t, nil, tool, "publish", "--url", "rtmp://"+r.RTMP+"/live/a", "--count", "1", "--audio-tracks", "en,de,fr", "--duration", "60s")
+	startPeer(t, nil, buildLoad(t), "publish", "--url", "rtmp://"+r.RTMP+"/live/a", "--count", "1", "--audio-tracks", "en,de,fr", "--duration", "60s")
 	tags := r.mediaTags(t, "live/a0", 3)
 	for i, want := range []string{`DEFAULT=YES,AUTOSELECT=YES,LANGUAGE="en"`, `DEFAULT=NO,AUTOSELECT=YES,LANGUAGE="de"`, `DEFAULT=NO,AUTOSELECT=YES,LANGUAGE="fr"`} {
 		if !strings.Contains(tags[i], want) {

@@ -5,7 +5,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,12 +22,7 @@ func TestE2EOBS(t *testing.T) {
 	screen := startPeer(t, nil, "Xvfb", "-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp")
 	eventually(t, startPatience, "Xvfb says which display it is", func() bool { return strings.HasSuffix(screen.out.String(), "\n") })
 
-	control, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := control.Addr().(*net.TCPAddr).Port
-	control.Close()
+	port := freePorts(t, 1)[0]
 
 	// What OBS's first start and its wizard would write, with the server of Settings > Stream > Custom.
 	home := t.TempDir()
@@ -59,15 +53,32 @@ func TestE2EOBS(t *testing.T) {
 		"--disable-updater", "--disable-missing-files-check")
 
 	c := &e2eChecking{T: t, running: r}
+	c.lost = func() int { return skipped(t, port) }
 	c.readBack(12, 30, 48000.0/1024)
 	c.adviseOnGOP()
-	stopStream(t, port)
+	askOBS(t, port, "StopStream", nil) // the button's
 	eventually(t, peerPatience, "OBS has said goodbye", func() bool { return strings.Contains(r.Log.String(), "reason=unpublished") })
 	r.checkLog(t, "encoder settings") // key frames every 8.33 s
 }
 
-// stopStream presses Stop Streaming, by the protocol of obs-websocket 5: Hello, Identify, Identified, Request, response.
-func stopStream(t *testing.T, port int) {
+// skipped is how many pictures OBS has not sent: it leaves some out when it does not get rid of what it has. What it renders or encodes
+// too late it sends twice.
+func skipped(t *testing.T, port int) int {
+	t.Helper()
+	var stream struct{ OutputSkippedFrames, OutputTotalFrames int }
+	var stats struct{ RenderSkippedFrames, OutputSkippedFrames int }
+	askOBS(t, port, "GetStreamStatus", &stream)
+	askOBS(t, port, "GetStats", &stats)
+	if stream.OutputTotalFrames == 0 {
+		t.Errorf("OBS has sent no picture: %+v", stream)
+	}
+	t.Logf("OBS has skipped %d pictures of %d, rendered %d too late, and encoded %d too late",
+		stream.OutputSkippedFrames, stream.OutputTotalFrames, stats.RenderSkippedFrames, stats.OutputSkippedFrames)
+	return stream.OutputSkippedFrames
+}
+
+// askOBS makes a request by the protocol of obs-websocket 5: Hello, Identify, Identified, Request, response.
+func askOBS(t *testing.T, port int, request string, response any) {
 	t.Helper()
 	ws, err := websocket.Dial(fmt.Sprintf("ws://127.0.0.1:%d", port), "obswebsocket.json", "http://127.0.0.1")
 	if err != nil {
@@ -94,8 +105,19 @@ func stopStream(t *testing.T, port int) {
 	await(0)
 	send(1, map[string]any{"rpcVersion": 1})
 	await(2)
-	send(6, map[string]any{"requestType": "StopStream", "requestId": "1"})
-	if m := await(7); !strings.Contains(string(m.D), `"result":true`) {
-		t.Errorf("obs-websocket: StopStream: %s", m.D)
+	send(6, map[string]any{"requestType": request, "requestId": "1"})
+	m := await(7)
+	var d struct {
+		RequestStatus struct{ Result bool }
+		ResponseData  json.RawMessage
+	}
+	if err := json.Unmarshal(m.D, &d); err != nil || !d.RequestStatus.Result {
+		t.Fatalf("obs-websocket: %s: %v %s", request, err, m.D)
+	}
+	if response == nil {
+		return
+	}
+	if err := json.Unmarshal(d.ResponseData, response); err != nil {
+		t.Fatalf("obs-websocket: %s: %v %s", request, err, m.D)
 	}
 }

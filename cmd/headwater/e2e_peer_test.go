@@ -4,12 +4,14 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ type peer struct {
 	code     int // when done is closed; -1 for a signal
 }
 
-// startPeer starts a program. It does not outlive the test.
+// startPeer starts a program. Neither it nor what it starts outlives the test.
 func startPeer(t *testing.T, env []string, name string, args ...string) *peer {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -41,6 +43,7 @@ func startPeer(t *testing.T, env []string, name string, args ...string) *peer {
 	p := &peer{cmd: exec.Command(path, args...), done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.err
 	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -71,10 +74,16 @@ func (p *peer) wait(t *testing.T, patience time.Duration) int {
 	}
 }
 
-// kill ends it without a goodbye.
+// kill ends it and the processes that it has started, without a goodbye, and waits until all are gone: they have its ports.
 func (p *peer) kill() {
-	p.cmd.Process.Kill()
+	syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL)
 	<-p.done
+	for range 500 {
+		if syscall.Kill(-p.cmd.Process.Pid, 0) != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // interrupt lets it say goodbye.
@@ -91,6 +100,40 @@ func (p *peer) running() bool {
 	default:
 		return true
 	}
+}
+
+// build returns the path of the command headwater, as it is shipped.
+func build(t *testing.T) string {
+	t.Helper()
+	return built(t, headwater)
+}
+
+// buildLoad returns the path of the command headload.
+func buildLoad(t *testing.T) string {
+	t.Helper()
+	return built(t, headload)
+}
+
+func built(t *testing.T, once func() (string, error)) string {
+	t.Helper()
+	bin, err := once()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+// Each is built once for all tests.
+var headwater, headload = building("headwater"), building("headload")
+
+func building(command string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		bin := filepath.Join(scratch, command)
+		if out, err := exec.Command("go", "build", "-o", bin, "headwater/cmd/"+command).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return bin, nil
+	})
 }
 
 func tail(s string, n int) string {
@@ -164,6 +207,7 @@ func eventually(t *testing.T, patience time.Duration, what string, cond func() b
 func (r *running) stream(t *testing.T, name string) (info struct {
 	Run              string
 	Publishing       bool
+	Ready            bool
 	Reconnects       int
 	Discontinuities  int
 	KeyframeInterval float64
@@ -216,4 +260,13 @@ func checkLine(t *testing.T, who, line string, allowed []string) {
 		}
 	}
 	t.Errorf("%s: %s", who, line)
+}
+
+// freeAddrs returns addresses of loopback that nobody listens on.
+func freeAddrs(t *testing.T, n int) (addrs []string) {
+	t.Helper()
+	for _, port := range freePorts(t, n) {
+		addrs = append(addrs, addr(port))
+	}
+	return addrs
 }

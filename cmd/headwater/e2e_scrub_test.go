@@ -62,7 +62,7 @@ func (b *browser) onScrubber(t *testing.T, what input.DispatchMouseEventType, fr
 // awaitPreview returns what the scrubber shows when it shows a picture of the moment under the pointer.
 func (b *browser) awaitPreview(t *testing.T) (p preview) {
 	t.Helper()
-	eventually(t, 5*time.Second, "there is a picture of the moment under the pointer", func() bool {
+	eventually(t, peerPatience, "there is a picture of the moment under the pointer", func() bool {
 		p = b.preview(t)
 		return p.Shown
 	})
@@ -239,7 +239,7 @@ func TestE2EScrubber(t *testing.T) {
 func (b *browser) playsBehind(t *testing.T, behind float64) {
 	t.Helper()
 	var first stats
-	eventually(t, 5*time.Second, fmt.Sprintf("%.1f s behind live is played", behind), func() bool {
+	eventually(t, peerPatience, fmt.Sprintf("%.1f s behind live is played", behind), func() bool {
 		first = b.stats(t)
 		settled := do(t, b, chromedp.Evaluate[bool](`(({seeking, readyState}) => !seeking && readyState > 2)(document.querySelector('video'))`))
 		return settled && first.State == "playing" && math.Abs(b.preview(t).Behind-behind) < 2
@@ -259,7 +259,7 @@ func (b *browser) playsBehind(t *testing.T, behind float64) {
 
 func (b *browser) goesLive(t *testing.T) {
 	t.Helper()
-	eventually(t, 5*time.Second, "live is played", func() bool {
+	eventually(t, peerPatience, "live is played", func() bool {
 		s := b.stats(t)
 		return b.isLive(t) && s.State == "playing" && s.Latency > 0 && s.Latency < s.Target+2
 	})

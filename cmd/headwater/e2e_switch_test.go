@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"math"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,11 +42,13 @@ func (r *running) publishFull(t *testing.T, seconds string) {
 		args = join(args, encoding{"-map", "0:v", "-map", "1:a", "-t", seconds,
 			"-vf", "scale=" + strings.Replace(e.size, "x", ":", 1) + ":flags=neighbor,setsar=1,noise=alls=40:allf=t,format=yuv420p",
 			"-c:v", "libx264", "-preset", "ultrafast", "-b:v", e.rate, "-maxrate", e.rate, "-bufsize", e.rate, "-bf", "0", "-sc_threshold", "0", "-g", "50",
-			"-c:a", "aac", "-b:a", "64k", "-ac", "2", file})
+			"-c:a", "aac", "-aac_coder", "fast", "-b:a", "64k", "-ac", "2", file})
 		push = join(push, encoding{"-re", "-i", file})
 		out = join(out, encoding{"-map", string(rune('0' + i)), "-c", "copy", "-f", "flv", "rtmp://" + r.RTMP + "/live/cam_" + e.rung})
 	}
-	startPeer(t, nil, "ffmpeg", args...).wait(t, peerPatience)
+	if code := startPeer(t, nil, "ffmpeg", args...).wait(t, 2*time.Minute); code != 0 {
+		t.Fatalf("ffmpeg: exit status %d", code)
+	}
 	startPeer(t, nil, "ffmpeg", join(push, out)...)
 	r.awaitSegments(t, "live/cam", 3, allRungs...)
 }
@@ -56,26 +60,44 @@ type switching struct {
 	Hole    float64 // the widest between what is buffered, at or after the playhead, s
 	Frames  int     // whose number was read
 	Number  int     // the last
-	Least   float64 // of the numbers, as times of the source, minus the presentation times, s
-	Most    float64
-	Drift   float64 // between the dates that hls.js gives to one time in all levels and the audio, s
-	Log     []string
+	// Offs are how many frames were so many milliseconds from their time in the source: their number, as a time, minus the
+	// presentation time.
+	Offs  map[string]int
+	Drift float64 // between the dates that hls.js gives to one time in all levels and the audio, s
+	Log   []string
+}
+
+// right is how many frames are within so many seconds of where most are.
+func (s *switching) right(within float64) int {
+	best := 0
+	for off := range s.Offs {
+		at, _ := strconv.ParseFloat(off, 64)
+		n := 0
+		for other, count := range s.Offs {
+			if o, _ := strconv.ParseFloat(other, 64); math.Abs(o-at) <= 1000*within/2 {
+				n += count
+			}
+		}
+		best = max(best, n)
+	}
+	return best
 }
 
 var switchingScript = `void (() => {
 	const video = document.querySelector('video'), hls = window.headwater.hls, began = performance.now();
-	const s = window.switching = {heights: [], stalls: 0, hole: 0, frames: 0, number: 0, least: Infinity, most: -Infinity, drift: 0, log: []};
+	const s = window.switching = {heights: [], stalls: 0, hole: 0, frames: 0, number: 0, offs: {}, drift: 0, log: []};
 	const note = (m) => s.log.push(Math.round(performance.now() - began) + ' ' + m);
 	video.addEventListener('waiting', () => { s.stalls++; note('waiting at ' + video.currentTime); });
 	hls.on('hlsError', (_, e) => note(e.details));
 	hls.on('hlsLevelSwitching', (_, e) => note('to ' + e.height + ', estimate ' + Math.round(hls.bandwidthEstimate)));
 	const read = ` + numberScript + `;
-	const frame = (_, {mediaTime}) => {
+	const frame = (now, {mediaTime, expectedDisplayTime}) => {
+		// Called late, on a machine that is busy, it would read the next picture.
+		if (now > expectedDisplayTime + 15) return void video.requestVideoFrameCallback(frame);
 		s.number = read(video, 48, 4);
-		const off = s.number / 25 - mediaTime;
+		const off = Math.round(1000 * (s.number / 25 - mediaTime));
 		s.frames++;
-		s.least = Math.min(s.least, off);
-		s.most = Math.max(s.most, off);
+		s.offs[off] = (s.offs[off] ?? 0) + 1;
 		video.requestVideoFrameCallback(frame);
 	};
 	video.requestVideoFrameCallback(frame);
@@ -89,23 +111,32 @@ var switchingScript = `void (() => {
 })()`
 
 // TestE2ELadderSwitching throttles hls.js, which goes down the ladder and up again without a stall, a hole, or another picture than
-// belongs to the time. With low latency it may stall: it goes by a buffer of a second, and looks at what the network carries only
-// when it has loaded all parts that there are of a segment, or when they come too late already.
+// belongs to the time.
 func TestE2ELadderSwitching(t *testing.T) {
 	r := startHeadwater(t)
-	r.publishFull(t, "150")
-	t.Run("ordinary latency", func(t *testing.T) { r.switchLevels(t, "?latency=ordinary", true) })
-	t.Run("low latency", func(t *testing.T) { r.switchLevels(t, "", false) })
+	r.publishFull(t, "120")
+	t.Run("ordinary latency", func(t *testing.T) { r.switchLevels(t, "?latency=ordinary") })
+	t.Run("low latency", func(t *testing.T) { r.switchLevels(t, "") })
 	r.checkLog(t)
 }
 
-func (r *running) switchLevels(t *testing.T, query string, smooth bool) {
+func (r *running) switchLevels(t *testing.T, query string) {
 	b := startBrowser(t, r.URL("/live/cam/")+query)
+	fairly(t, func(a *attempt) {
+		if a.n > 1 {
+			b.reload(t)
+		}
+		b.switchLevels(t, a)
+	})
+	b.check(t)
+}
+
+func (b *browser) switchLevels(t *testing.T, a *attempt) {
 	b.awaitPlaying(t)
 	do(t, b, chromedp.Evaluate[chromedp.Void](switchingScript))
 	state := func() switching { return do(t, b, chromedp.Evaluate[switching](`window.switching`)) }
 	shown := func() int { h := state().Heights; return h[len(h)-1] }
-	t.Cleanup(func() { t.Logf("%+v", state()) })
+	defer func() { t.Logf("%+v", state()) }()
 	at := b.stats(t).CurrentTime
 	eventually(t, peerPatience, "the player shows the highest rung", func() bool { return b.stats(t).CurrentTime > at+3 && shown() == 180 })
 	before := state()
@@ -116,17 +147,17 @@ func (r *running) switchLevels(t *testing.T, query string, smooth bool) {
 	time.Sleep(time.Second) // for what is behind the switch
 	s := state()
 	const frame = 1.0 / sourceRate
-	if smooth && s.Stalls > before.Stalls {
-		t.Errorf("playback stalled %d times", s.Stalls-before.Stalls)
+	if s.Stalls > before.Stalls {
+		a.Errorf("playback stalled %d times", s.Stalls-before.Stalls)
 	}
 	if s.Hole > frame {
-		t.Errorf("there was a hole of %.3f s in the buffer", s.Hole)
+		a.Errorf("there was a hole of %.3f s in the buffer", s.Hole)
 	}
-	if s.Frames < 50 || s.Number < 50 || s.Most-s.Least > frame*1.01 {
-		t.Errorf("%d frames, shown %.3f to %.3f s from their time in the source", s.Frames, s.Least, s.Most)
+	// Now and then the script reads the picture after the one that it was called for. A wrong one would be there for longer.
+	if n := s.right(frame); s.Frames < 50 || s.Number < 50 || s.Frames-n > 2+s.Frames/100 {
+		a.Errorf("%d frames of %d are shown at their time in the source: %v", n, s.Frames, s.Offs)
 	}
 	if s.Drift > frame {
-		t.Errorf("levels and audio are %.3f s apart", s.Drift)
+		a.Errorf("levels and audio are %.3f s apart", s.Drift)
 	}
-	b.check(t)
 }

@@ -3,12 +3,13 @@
 package main
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"io"
-	"net"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -62,6 +63,27 @@ func TestE2EPageTLS(t *testing.T) {
 		if (want == "") != (note == "") || !strings.Contains(note, want) {
 			t.Errorf("%s: %q", base, note)
 		}
+	}
+}
+
+// Chromium plays over HTTP/3 alone: what Alt-Svc would lead to, were the certificate of a CA that it knows.
+func TestE2EPageHTTP3(t *testing.T) {
+	t.Parallel()
+	r, clients, bases := startTLS(t, "demo")
+	resp, err := clients["HTTP/2.0"].Get(bases["HTTP/2.0"] + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	key := sha256.Sum256(resp.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
+	b := startBrowser(t, bases["HTTP/3.0"]+"/live/demo/",
+		chromedp.Flag("disable-quic", false), chromedp.Flag("origin-to-force-quic-on", r.HTTP3),
+		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])))
+	eventually(t, startPatience, "the page to play", func() bool { return b.stats(t).CurrentTime > 1 })
+	protocols := do(t, b, chromedp.Evaluate[string](
+		`[...new Set(performance.getEntriesByType('resource').map(e => e.nextHopProtocol))].join()`))
+	if protocols != "h3" {
+		t.Errorf("fetched over %q", protocols)
 	}
 }
 
@@ -121,6 +143,12 @@ func TestE2EACME(t *testing.T) {
 			}
 			ca.kill()
 			<-ca.done
+			filepath.WalkDir(filepath.Join(dir, "acme"), func(path string, d fs.DirEntry, err error) error {
+				if info, e := d.Info(); err != nil || e != nil || info.Mode().Perm()&0o077 != 0 {
+					t.Errorf("others may read %s, %v: %v, %v", path, info, err, e)
+				}
+				return nil
+			})
 			if again := awaitCertificate(t, startHeadwater(t, args...), root); !again.Equal(first) {
 				t.Error("another certificate after a restart")
 			}
@@ -149,20 +177,4 @@ func awaitCertificate(t *testing.T, r *running, root []byte) (c *x509.Certificat
 		})
 	}
 	return c
-}
-
-func addr(port int) string { return fmt.Sprint("127.0.0.1:", port) }
-
-// freePorts returns ports that were free a moment ago.
-func freePorts(t *testing.T, n int) (ports []int) {
-	t.Helper()
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }

@@ -151,7 +151,13 @@ func (p fileParser) entry(fields map[string]field, valid []string, k string, kn,
 	if err != nil {
 		return Entry{}, err
 	}
-	if err := decode(fld, val); err != nil {
+	if list, ok := val.([]any); ok {
+		err = elements(fld, list)
+	}
+	if err == nil {
+		err = decode(fld, val)
+	}
+	if err != nil {
 		return Entry{}, p.errorf(v, "%s: %v", k, err)
 	}
 	return Entry{Name: flag, Value: val, Where: p.where(kn)}, nil
@@ -194,11 +200,18 @@ func (p fileParser) value(n ast.Node) (any, error) {
 	case *ast.SequenceNode:
 		list := []any{}
 		for _, x := range v.Values {
-			s, ok := scalar(x)
-			if !ok {
+			if s, ok := scalar(x); ok {
+				list = append(list, s)
+				continue
+			}
+			if _, ok := x.(ast.MapNode); !ok {
 				return nil, p.errorf(x, "not a single value")
 			}
-			list = append(list, s)
+			m, err := p.value(x)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, m)
 		}
 		return list, nil
 	case ast.MapNode:
@@ -214,6 +227,25 @@ func (p fileParser) value(n ast.Node) (any, error) {
 		return m, err
 	}
 	return nil, p.errorf(n, "anchors, aliases and tags are not supported")
+}
+
+// elements puts the mappings in a list into the form that one element has on the command line, as an Entry holds them.
+func elements(f field, list []any) error {
+	for i, x := range list {
+		m, ok := x.(map[string]any)
+		if !ok {
+			continue
+		}
+		if f.value.Type() != reflect.TypeFor[[]pathway]() {
+			return errors.New("not a single value; an address with a port may need quotes")
+		}
+		text, err := pathwayText(m)
+		if err != nil {
+			return err
+		}
+		list[i] = text
+	}
+	return nil
 }
 
 // scalar returns a plain or quoted value as it is written: 10, 10.0 and "10" are not the same key to publish with.
@@ -242,7 +274,17 @@ func decode(f field, v any) error {
 		}
 		list := reflect.MakeSlice(f.value.Type(), 0, len(v))
 		for _, x := range v {
-			list = reflect.Append(list, reflect.ValueOf(x))
+			e := reflect.New(list.Type().Elem())
+			switch e := e.Interface().(type) {
+			case *string:
+				*e, _ = x.(string)
+			case interface{ UnmarshalText([]byte) error }:
+				s, _ := x.(string)
+				if err := e.UnmarshalText([]byte(s)); err != nil {
+					return err
+				}
+			}
+			list = reflect.Append(list, e.Elem())
 		}
 		f.value.Set(list)
 	case map[string]any:

@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -107,28 +105,12 @@ func newHTTPS(s *Settings, log *slog.Logger) (*https, error) {
 	return h, nil
 }
 
-// acmeDir is where ACME's state lies: what is set, or a folder in the one that the platform keeps for the state of
-// programs (systemd's StateDirectory=, the XDG Base Directory Specification).
+// acmeDir is where ACME's state lies.
 func acmeDir(set string) (string, error) {
 	if set != "" {
 		return set, nil
 	}
-	if dir, _, _ := strings.Cut(os.Getenv("STATE_DIRECTORY"), ":"); dir != "" {
-		return filepath.Join(dir, "acme"), nil
-	}
-	dir := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(dir) {
-		var err error
-		if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
-			dir, err = os.UserConfigDir()
-		} else if dir, err = os.UserHomeDir(); err == nil {
-			dir = filepath.Join(dir, ".local", "state")
-		}
-		if err != nil {
-			return "", errors.New("this user has no folder for state; set one")
-		}
-	}
-	return filepath.Join(dir, "headwater", "acme"), nil
+	return stateDir("acme")
 }
 
 // listenTLS binds the port of HTTPS and that of HTTP/3.
@@ -150,12 +132,12 @@ func (l *listeners) listenTLS(s *Settings) error {
 }
 
 // init makes the server, on sockets that are bound.
-func (h *https) init(w *web.Server, ls *listeners, s *Settings) {
+func (h *https) init(w *web.Server, ls *listeners, s *Settings, lim *limits) {
 	// quic-go and certmagic log by themselves, where one cannot tell them not to.
 	log.SetFlags(0)
 	log.SetOutput(slog.NewLogLogger(h.log.Handler(), slog.LevelWarn).Writer())
 
-	c := transport.Config{AltSvcPort: s.HTTP3Port, Log: h.log}
+	c := transport.Config{AltSvcPort: s.HTTP3Port, Log: h.log, Admit: lim.http3}
 	if h.files != nil {
 		c.GetCertificate = h.files.GetCertificate
 	} else {
@@ -163,7 +145,9 @@ func (h *https) init(w *web.Server, ls *listeners, s *Settings) {
 		c.GetCertificate = h.acme.GetCertificate
 		c.NextProtos = []string{transport.ACMEProtocol}
 	}
-	h.server = transport.New(w.HTTPServer(w.Handler()), c, ls.https, ls.http3)
+	srv := w.HTTPServer(w.Handler())
+	lim.https.Limit.Watch(srv)
+	h.server = transport.New(srv, c, ls.https, ls.http3)
 }
 
 // challenges lets the CA's requests through to the handler of plain HTTP.

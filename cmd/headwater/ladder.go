@@ -12,8 +12,14 @@ import (
 // ladderWait is how long stopping waits for the children: a little longer than they get to finish.
 const ladderWait = 6 * time.Second
 
-// ladders make lower renditions of single pushes, by what is set for their names.
-type ladders map[*StreamSettings]*transcode.Ladder
+// ladders make lower renditions of single pushes, by what is set for their names. Those of a backup are the backups of the
+// primary's.
+type ladders map[ladderKey]*transcode.Ladder
+
+type ladderKey struct {
+	of     *StreamSettings
+	backup bool
+}
 
 // checkLadders says what is wrong with the ffmpeg that configured ladders need.
 func (s *Settings) checkLadders(log *slog.Logger) error {
@@ -34,9 +40,9 @@ func (s *Settings) checkLadders(log *slog.Logger) error {
 // newLadders makes the ladders of the settings, which have been checked.
 func newLadders(s *Settings, gate *ingest.Gate, origin *segmenter.Origin, log *slog.Logger) ladders {
 	ls := ladders{}
-	open := func(name string, r transcode.Rung) (ingest.Writer, error) {
-		return gate.Make(ingest.Rendition{Stream: name, Name: r.Name}, func() (ingest.Writer, error) {
-			p, err := origin.Open(name, r.Name, time.Now())
+	openAs := func(name string, r transcode.Rung, backup bool) (ingest.Writer, error) {
+		return gate.Make(ingest.Rendition{Stream: name, Name: r.Name, Backup: backup}, func() (ingest.Writer, error) {
+			p, err := openInput(origin, name, r.Name, backup)
 			if err != nil {
 				return nil, err
 			}
@@ -48,12 +54,15 @@ func newLadders(s *Settings, gate *ingest.Gate, origin *segmenter.Origin, log *s
 		if len(c.Ladder) == 0 {
 			continue
 		}
-		l := &transcode.Ladder{FFmpeg: s.FFmpeg, Open: open, Log: log}
+		var rungs []transcode.Rung
 		for _, name := range c.Ladder {
 			r, _ := transcode.Preset(name)
-			l.Rungs = append(l.Rungs, r)
+			rungs = append(rungs, r)
 		}
-		ls[c] = l
+		for _, backup := range []bool{false, true} {
+			open := func(name string, r transcode.Rung) (ingest.Writer, error) { return openAs(name, r, backup) }
+			ls[ladderKey{c, backup}] = &transcode.Ladder{FFmpeg: s.FFmpeg, Rungs: rungs, Open: open, Log: log}
+		}
 	}
 	return ls
 }

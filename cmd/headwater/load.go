@@ -20,10 +20,11 @@ type commandLine struct {
 	Settings
 	Config string `name:"config" placeholder:"FILE" group:"run" help:"YAML file with settings."`
 
-	Serve   struct{} `cmd:"" default:"1" help:"Run the origin (what happens without a command)."`
-	Demo    struct{} `cmd:"" help:"Run the origin on this machine only, with a test clip published as live/demo."`
-	Conf    struct{} `cmd:"" name:"config" help:"Print the settings in effect as YAML, keys redacted, and where each comes from."`
-	Version struct{} `cmd:"" help:"Print the version."`
+	Serve   struct{}    `cmd:"" default:"1" help:"Run the origin (what happens without a command)."`
+	Demo    struct{}    `cmd:"" help:"Run the origin on this machine only, with a test clip published as live/demo."`
+	Edge    edgeCommand `cmd:"" name:"edge-config" help:"Print the configuration of a cache in front of the origin that fits these settings: nginx, Varnish, Traffic Server, CloudFront, Fastly."`
+	Conf    struct{}    `cmd:"" name:"config" help:"Print the settings in effect as YAML, keys redacted, and where each comes from."`
+	Version struct{}    `cmd:"" help:"Print the version."`
 }
 
 const description = `Headwater is a live HLS media origin: encoders push RTMP in, players and CDN edges pull low-latency HLS out.
@@ -44,6 +45,7 @@ Examples:
     headwater demo
     headwater serve --http-addr :80 --config /etc/headwater.yaml
     headwater config --part-target 500ms > headwater.yaml
+    headwater edge-config nginx > /etc/nginx/nginx.conf
     ffmpeg -re -i clip.mp4 -c copy -f flv rtmp://localhost/live/clip`
 
 var groups = kong.ExplicitGroups([]kong.Group{
@@ -65,10 +67,11 @@ const (
 
 // A Loaded command line.
 type Loaded struct {
-	Command  string // "serve", "demo", "config", "version"; "" when all that was asked for, help, has been printed
+	Command  string // "serve", "demo", "edge-config", "config", "version"; "" when all that was asked for, help, has been printed
 	Settings Settings
 	From     map[string]string // by flag: fromFlag and so on
 	Warnings []string
+	Edge     edgeCommand // of "edge-config"
 }
 
 // load takes the settings together: a flag prevails over the environment, the environment over the file, and the file over
@@ -105,7 +108,7 @@ func load(args []string, stdout, stderr io.Writer) (*Loaded, error) {
 		return nil, usageError(err)
 	}
 	l := &Loaded{Command: strings.Fields(ctx.Command())[0], From: sources(ctx)}
-	l.Settings = cl.Settings
+	l.Settings, l.Edge = cl.Settings, cl.Edge
 	l.Settings.Streams = file.Streams
 	l.Warnings, err = unknownVariables(os.Environ())
 	if err != nil {

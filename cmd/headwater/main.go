@@ -29,7 +29,7 @@ type Main struct {
 }
 
 // Addrs are the addresses really bound, host:port; "" is none. HTTP3 is of UDP.
-type Addrs struct{ RTMP, HTTP, HTTPS, HTTP3, Ops string }
+type Addrs struct{ RTMP, RTMPBackup, HTTP, HTTPS, HTTP3, Ops string }
 
 // Run does what args, without the program's name, say. It returns when that is done; serving is done when ctx has ended
 // and everything has been drained.
@@ -46,6 +46,11 @@ func (m *Main) Run(ctx context.Context, args []string, stdout, stderr io.Writer)
 			fmt.Fprintln(stderr, "headwater: warning:", w)
 		}
 		return printConfig(stdout, l)
+	case "edge-config":
+		for _, w := range l.Warnings {
+			fmt.Fprintln(stderr, "headwater: warning:", w)
+		}
+		return edgeConfig(l, stdout)
 	case "version":
 		_, err := fmt.Fprintln(stdout, "headwater", version())
 		return err

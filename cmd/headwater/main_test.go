@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -16,10 +17,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
+// scratch is a folder for all tests, removed when the last has ended.
+var scratch string
+
 // TestMain makes this test binary the command headwater for the scripts.
 func TestMain(m *testing.M) { testscript.Main(clean{m}, map[string]func(){"headwater": main}) }
 
-// clean runs the tests without the developer's own settings.
+// clean runs the tests without the developer's own settings and state.
 type clean struct{ m *testing.M }
 
 func (c clean) Run() int {
@@ -28,6 +32,13 @@ func (c clean) Run() int {
 			os.Unsetenv(name)
 		}
 	}
+	var err error
+	if scratch, err = os.MkdirTemp("", "headwater-test-"); err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(scratch)
+	os.Setenv("XDG_STATE_HOME", filepath.Join(scratch, "state"))
+	os.Unsetenv("STATE_DIRECTORY")
 	return c.m.Run()
 }
 
@@ -42,14 +53,17 @@ type running struct {
 }
 
 // startHeadwater runs Main on free ports of the loopback interface and returns when it listens. args are what would be
-// written after "headwater". When the test ends it is stopped, and has to end without an error.
+// written after "headwater"; live windows are kept in memory only unless they say otherwise. When the test ends it is stopped, and has to end without an error.
 func startHeadwater(t testing.TB, args ...string) *running {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{Out: &buffer{}, Log: &buffer{}, cancel: cancel, done: make(chan struct{})}
 	ready := make(chan Addrs, 1)
 	m := &Main{Ready: func(a Addrs) { ready <- a }}
-	args = append([]string{"--rtmp-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0"}, args...)
+	args = append([]string{"--rtmp-addr=127.0.0.1:0", "--http-addr=127.0.0.1:0", "--ops-addr=127.0.0.1:0",
+		"--data-dir=",
+		"--http-max-connections=2000", // which hardly any machine has to lower, and warn of
+	}, args...)
 	go func() {
 		defer close(r.done)
 		r.err = m.Run(ctx, args, r.Out, r.Log)
@@ -191,12 +205,12 @@ func TestDemo(t *testing.T) {
 		b, _ := io.ReadAll(resp.Body)
 		held <- string(b)
 	}()
-	for { // until the request is held
+	for deadline := time.Now().Add(30 * time.Second); ; { // until the request is held
 		if _, m := get(t, "http://"+r.Ops+"/metrics"); strings.Contains(m, "headwater_http_blocked_requests 1\n") {
 			break
 		}
-		if t.Context().Err() != nil {
-			return
+		if time.Now().After(deadline) {
+			t.Fatal("the request is not held")
 		}
 	}
 	start := time.Now()

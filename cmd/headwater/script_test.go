@@ -33,13 +33,14 @@ func TestScript(t *testing.T) {
 			}
 			env.Defer(func() { taken.Close() })
 			env.Setenv("TAKEN", taken.Addr().String())
-			for _, name := range []string{"RTMP", "HTTP", "HTTPS", "OPS"} {
-				ln, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					return err
-				}
-				defer ln.Close()
-				env.Setenv(name, ln.Addr().String())
+			env.Setenv("XDG_STATE_HOME", env.WorkDir+"/state")
+			names := []string{"RTMP", "HTTP", "HTTPS", "OPS"}
+			ports, err := choosePorts(len(names))
+			if err != nil {
+				return err
+			}
+			for i, name := range names {
+				env.Setenv(name, addr(ports[i]))
 			}
 			return nil
 		},

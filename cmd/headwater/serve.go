@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -43,19 +44,35 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 	if err != nil {
 		return err
 	}
+	dir, err := openDataDir(l, log)
+	if err != nil {
+		return err
+	}
+	if dir != nil {
+		defer dir.Close() // when nothing writes any more
+	} else if err := s.checkWithoutData(); err != nil {
+		return err
+	}
 	ls, err := listen(s)
 	if err != nil {
 		return err
 	}
 	defer ls.close()
 	o := newOrigin(s, log)
-	o.web.Page = web.PageHandler(ls.rtmp.Addr().(*net.TCPAddr).Port)
+	defer o.origin.Close()
+	lim := newLimits(s, log)
+	lim.listen(ls, log)
+	o.web.Counters = append(o.web.Counters, lim.counters()...)
+	o.web.Page = web.PageHandler(ls.rtmp.Addr().(*net.TCPAddr).Port, s.hosts()...)
 	if https != nil {
-		https.init(o.web, ls, s)
+		https.init(o.web, ls, s, lim)
 		defer https.stop()
 		o.web.Counters = append(o.web.Counters, https.counters()...)
 	}
+	o.recover(dir)
+	o.keep = s.OnStop == "keep"
 	log.Info("listening", ls.attrs()...)
+	s.warnOfShards(log)
 	if len(s.PublishKeys)+len(s.PublishKeysByName) == 0 {
 		log.Info("publishing needs no key: whoever reaches the RTMP address may publish (see publish_keys)")
 	}
@@ -76,11 +93,23 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 	publishers := make(chan struct{}) // closed when all publications have been closed
 	tasks.Go(func() {
 		defer close(publishers)
-		if err := o.rtmp.Serve(run, ls.rtmp); err != nil {
-			cancel(fmt.Errorf("RTMP: %w", err))
+		var both sync.WaitGroup
+		defer both.Wait()
+		serve := func(serve func(context.Context, net.Listener) error, ln net.Listener) {
+			if ln == nil {
+				return
+			}
+			both.Go(func() {
+				if err := serve(run, ln); err != nil {
+					cancel(fmt.Errorf("RTMP: %w", err))
+				}
+			})
 		}
+		serve(o.rtmp.Serve, ls.rtmp)
+		serve(o.rtmp.ServeBackup, ls.rtmpBackup)
 	})
 	media := o.web.HTTPServer(https.challenges(o.web.Handler()))
+	lim.http.Limit.Watch(media)
 	task(func() error { return serveHTTP(media, ls.http, "HTTP") })
 	servers := [][]server{{media}}
 	if https != nil {
@@ -90,6 +119,7 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 	}
 	if ls.ops != nil {
 		ops := o.web.HTTPServer(o.web.OpsHandler())
+		lim.ops.Limit.Watch(ops)
 		task(func() error { return serveHTTP(ops, ls.ops, "operations") })
 		servers = append(servers, []server{ops})
 	}
@@ -142,13 +172,23 @@ type origin struct {
 	web     *web.Server
 	log     *slog.Logger
 	target  time.Duration // the configured target duration
+	keep    bool          // what is live when the program is stopped is left for the next start
 
-	advised map[string][]string // by stream: the advice that has been logged
+	advised  map[string][]segmenter.Advice  // by stream: the advice that has been logged
+	switched map[switchKey]segmenter.Switch // the latest ones that have been
+
+	storeFailures int64 // of Keeping, when they were last looked at
+	storeFailing  bool  // has been logged
+	storeWell     int   // seconds for which none has been failing since
 }
 
 func newOrigin(s *Settings, log *slog.Logger) *origin {
-	o := &origin{log: log, target: s.TargetDuration, advised: map[string][]string{}}
-	o.origin = &segmenter.Origin{Config: s.segmenterConfig}
+	o := &origin{log: log, target: s.TargetDuration, advised: map[string][]segmenter.Advice{}}
+	o.origin = &segmenter.Origin{
+		Config:      s.segmenterConfig,
+		MaxRecorded: int64(s.MaxRecorded) * 1e9,
+		Mark:        strings.ToLower(rand.Text()[:6]),
+	}
 	o.gate = &ingest.Gate{
 		Reserved:   []string{"api", "-"}, // web's own paths: data and the pages' assets
 		Keys:       s.PublishKeys,
@@ -156,15 +196,16 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 		Takeover:   s.Takeover == "takeover",
 		Renditions: map[string]ingest.Rendition{},
 		Target: func(_ context.Context, name string, req ingest.Request) (ingest.Writer, error) {
-			p, err := o.origin.Open(name, req.Rendition, time.Now())
+			backup := req.Role == ingest.Backup
+			p, err := openInput(o.origin, name, req.Rendition, backup)
 			if err != nil {
 				return nil, err
 			}
 			if req.Track != "" {
 				p.Share(req.Source())
 			}
-			log.Info("publication began", "stream", name, "rendition", req.Rendition, "protocol", req.Protocol, "remote", req.Remote)
-			if l := o.ladders[s.stream(name)]; l != nil && req.Rendition == "" {
+			log.Info("publication began", "stream", name, "rendition", req.Rendition, "role", req.Role, "protocol", req.Protocol, "remote", req.Remote)
+			if l := o.ladders[ladderKey{s.stream(name), backup}]; l != nil && req.Rendition == "" {
 				return l.Wrap(name, p), nil
 			}
 			return p, nil
@@ -190,12 +231,15 @@ func newOrigin(s *Settings, log *slog.Logger) *origin {
 		Origin:            o.origin,
 		Log:               log,
 		AccessLog:         s.AccessLog,
+		ServerTiming:      s.ServerTiming,
 		MaxBlocked:        s.MaxBlocked,
 		ReadHeaderTimeout: s.HTTPReadTimeout,
 		IdleTimeout:       s.HTTPIdleTimeout,
 		Counters:          o.counters(),
 	}
+	s.steer(o.web)
 	o.origin.OnPart = o.web.Metrics().ObservePart
+	o.rtmp.Awaited = o.web.Holds
 	return o
 }
 
@@ -213,6 +257,7 @@ func (o *origin) counters() []web.Counter {
 	kind := func(k string) map[string]string { return map[string]string{"kind": k} }
 	reason := func(k string) map[string]string { return map[string]string{"reason": k} }
 	const ended = "RTMP connections that ended for an error, by its kind."
+	const mended = "What publishers have sent that was passed over or mended, by kind: decode times that did not rise, frames before their configuration, empty messages, frames without a picture, times of day that cannot be read."
 	const refused = "Publications refused, by reason."
 	return []web.Counter{
 		{Name: "headwater_rtmp_connections_total", Help: "RTMP connections accepted.",
@@ -226,7 +271,7 @@ func (o *origin) counters() []web.Counter {
 		{Name: "headwater_rtmp_messages_total", Help: "RTMP messages received.",
 			Value: r(func(s rtmp.Stats) int64 { return s.Messages })},
 		{Name: "headwater_rtmp_tracks_left_out_total", Help: "Tracks beside a connection's first that were refused.",
-			Value: r(func(s rtmp.Stats) int64 { return s.LeftOut })},
+			Value: r(func(s rtmp.Stats) int64 { return int64(s.Tags.LeftOut) })},
 		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("format"),
 			Value: r(func(s rtmp.Stats) int64 { return s.FormatErrors })},
 		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("unsupported"),
@@ -235,6 +280,16 @@ func (o *origin) counters() []web.Counter {
 			Value: r(func(s rtmp.Stats) int64 { return s.Timeouts })},
 		{Name: "headwater_rtmp_errors_total", Help: ended, Labels: kind("panic"),
 			Value: r(func(s rtmp.Stats) int64 { return s.Recovered })},
+		{Name: "headwater_rtmp_mended_total", Help: mended, Labels: kind("timestamp"),
+			Value: r(func(s rtmp.Stats) int64 { return int64(s.Tags.Raised) })},
+		{Name: "headwater_rtmp_mended_total", Help: mended, Labels: kind("before_configuration"),
+			Value: r(func(s rtmp.Stats) int64 { return int64(s.Tags.BeforeConfig) })},
+		{Name: "headwater_rtmp_mended_total", Help: mended, Labels: kind("empty"),
+			Value: r(func(s rtmp.Stats) int64 { return int64(s.Tags.Empty) })},
+		{Name: "headwater_rtmp_mended_total", Help: mended, Labels: kind("no_picture"),
+			Value: r(func(s rtmp.Stats) int64 { return int64(s.Tags.NoPicture) })},
+		{Name: "headwater_rtmp_mended_total", Help: mended, Labels: kind("time_of_day"),
+			Value: r(func(s rtmp.Stats) int64 { return int64(s.Tags.BadTime) })},
 		{Name: "headwater_publications", Help: "Publications now.", Gauge: true,
 			Value: g(func(s ingest.GateStats) int64 { return int64(s.Live) })},
 		{Name: "headwater_publications_total", Help: "Publications let through.",
@@ -275,19 +330,21 @@ func (o *origin) tick(ctx context.Context) {
 		case now := <-t.C:
 			o.origin.Tick(now)
 			o.advise()
+			o.tellSwitches()
+			o.watchStore()
 		}
 	}
 }
 
-// advise logs what encoders' operators should change, when it has changed.
+// advise logs what encoders' operators should change, when it is about something else than before.
 func (o *origin) advise() {
-	live := map[string][]string{}
+	live := map[string][]segmenter.Advice{}
 	for _, s := range o.origin.Streams() {
 		advice := s.Status().Advice
 		live[s.Name] = advice
 		for _, a := range advice {
-			if !slices.Contains(o.advised[s.Name], a) {
-				o.log.Warn("encoder settings", "stream", s.Name, "advice", a)
+			if !slices.ContainsFunc(o.advised[s.Name], func(b segmenter.Advice) bool { return a.About == b.About }) {
+				o.log.Warn("encoder settings", "stream", s.Name, "advice", a.Text)
 			}
 		}
 	}
@@ -300,8 +357,8 @@ type server interface {
 	Close() error
 }
 
-// drain ends what is still served, after the publishers have gone: whoever waits gets the playlist as it ends, bodies are
-// finished, for three target durations at most. One group of servers ends after the other.
+// drain ends what is still served, after the publishers have gone: whoever waits gets the playlist as it ends, or 503 if it is
+// left for the next start, and bodies are finished, for three target durations at most. One group of servers ends after the other.
 func (o *origin) drain(servers [][]server) {
 	target := o.target
 	for _, s := range o.origin.Streams() {
@@ -309,7 +366,9 @@ func (o *origin) drain(servers [][]server) {
 			target = max(target, time.Duration(r.TargetDuration())*time.Second)
 		}
 	}
-	o.origin.End()
+	if !o.keep {
+		o.origin.End()
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*target)
 	defer cancel()
 	for _, group := range servers {
@@ -328,13 +387,13 @@ func (o *origin) drain(servers [][]server) {
 
 // listeners are the program's sockets.
 type listeners struct {
-	rtmp, http, https, ops net.Listener // https and ops may be nil
-	http3                  *net.UDPConn // nil without HTTP/3
-	addrs                  Addrs
+	rtmp, rtmpBackup, http, https, ops net.Listener // rtmpBackup, https and ops may be nil
+	http3                              *net.UDPConn // nil without HTTP/3
+	addrs                              Addrs
 }
 
 func (l *listeners) close() {
-	for _, ln := range []net.Listener{l.rtmp, l.http, l.https, l.ops} {
+	for _, ln := range []net.Listener{l.rtmp, l.rtmpBackup, l.http, l.https, l.ops} {
 		if ln != nil {
 			ln.Close()
 		}
@@ -347,6 +406,9 @@ func (l *listeners) close() {
 // attrs are the bound addresses for the log.
 func (l *listeners) attrs() []any {
 	as := []any{"rtmp", l.addrs.RTMP, "http", l.addrs.HTTP, "ops", l.addrs.Ops}
+	if l.rtmpBackup != nil {
+		as = append(as, "rtmp_backup", l.addrs.RTMPBackup)
+	}
 	if l.https != nil {
 		as = append(as, "https", l.addrs.HTTPS)
 	}
@@ -366,6 +428,7 @@ func listen(s *Settings) (*listeners, error) {
 		what  string
 	}{
 		{&l.rtmp, &l.addrs.RTMP, s.RTMPAddr, "rtmp-addr", "publishers (RTMP)"},
+		{&l.rtmpBackup, &l.addrs.RTMPBackup, s.RTMPBackupAddr, "rtmp-backup-addr", "backup publishers (RTMP)"},
 		{&l.http, &l.addrs.HTTP, s.HTTPAddr, "http-addr", "players (HTTP)"},
 		{&l.ops, &l.addrs.Ops, s.OpsAddr, "ops-addr", "operations (health, metrics)"},
 	} {

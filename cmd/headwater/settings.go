@@ -22,16 +22,17 @@ import (
 // Settings are everything that can be set. A field is a flag by its name tag, HEADWATER_<NAME> in the environment and
 // <name> with underscores in the YAML file; this struct is the only list of them. See load for who prevails.
 type Settings struct {
-	RTMPAddr  string `name:"rtmp-addr" default:":1935" group:"addr" help:"Where encoders publish (RTMP)."`
-	HTTPAddr  string `name:"http-addr" default:":8080" group:"addr" help:"Where players and edges fetch (HTTP/1.1 and h2c)."`
-	HTTPSAddr string `name:"https-addr" placeholder:":8443" group:"addr" help:"Where players fetch by TLS (HTTP/2, HTTP/1.1 and, on UDP, HTTP/3), once there is a certificate: tls-cert or acme-domains."`
-	OpsAddr   string `name:"ops-addr" default:"127.0.0.1:8081" group:"addr" help:"Health, readiness and metrics; keep it private. Empty: none."`
+	RTMPAddr       string `name:"rtmp-addr" default:":1935" group:"addr" help:"Where encoders publish (RTMP)."`
+	RTMPBackupAddr string `name:"rtmp-backup-addr" placeholder:":1936" group:"addr" help:"A second address for encoders: what is published there is the backup of the same name at rtmp-addr, as ?role=backup makes it at either. Empty: none."`
+	HTTPAddr       string `name:"http-addr" default:":8080" group:"addr" help:"Where players and edges fetch (HTTP/1.1 and h2c)."`
+	HTTPSAddr      string `name:"https-addr" placeholder:":8443" group:"addr" help:"Where players fetch by TLS (HTTP/2, HTTP/1.1 and, on UDP, HTTP/3), once there is a certificate: tls-cert or acme-domains."`
+	OpsAddr        string `name:"ops-addr" default:"127.0.0.1:8081" group:"addr" help:"Health, readiness and metrics; keep it private. Empty: none."`
 
 	StreamSettings `group:"stream"`
 
 	PublishKeys       []string          `name:"publish-keys" secret:"" sep:"," placeholder:"KEY,..." group:"publish" help:"Keys of which a publisher must show one (rtmp://HOST/live/NAME?key=KEY). None: anybody may publish. Better in the file or the environment, where other users of the machine do not see them."`
-	PublishKeysByName map[string]string `name:"publish-keys-by-name" secret:"" mapsep:"," placeholder:"APP/NAME=KEY,..." group:"publish" help:"Keys that open one stream only, beside the general ones."`
-	Takeover          string            `name:"takeover" default:"refuse" enum:"refuse,takeover" group:"publish" help:"A second publisher on a live name is refused, or takes over (refuse, takeover)."`
+	PublishKeysByName map[string]string `name:"publish-keys-by-name" secret:"" mapsep:"," placeholder:"APP/NAME=KEY,..." group:"publish" help:"Keys that open one stream only, with all its renditions, or one published name, beside the general ones."`
+	Takeover          string            `name:"takeover" default:"refuse" enum:"refuse,takeover" group:"publish" help:"A second publisher on a live name is refused, or takes over with its first keyframe (refuse, takeover)."`
 	RenditionSuffix   string            `name:"rendition-suffix" default:"_[0-9]+p[0-9]*" placeholder:"REGEXP" group:"publish" help:"What at the end of a published name says that it is one rendition of a stream: live/cam_720p is rendition 720p of live/cam. Empty: nothing does; ?rendition=720p always works."`
 	Renditions        map[string]string `name:"renditions" mapsep:"," placeholder:"APP/PUBLISHED=APP/NAME:RENDITION,..." group:"publish" help:"Published names that are renditions of a stream, one by one: live/hd=live/cam:1080p."`
 	FFmpeg            string            `name:"ffmpeg" default:"ffmpeg" placeholder:"PROGRAM" group:"publish" help:"What makes the renditions of ladder: ffmpeg 5.1 or later with libx264, a name or a path."`
@@ -42,8 +43,11 @@ type Settings struct {
 
 	HTTPReadTimeout time.Duration `name:"http-read-timeout" default:"10s" group:"http" help:"For a request to arrive."`
 	HTTPIdleTimeout time.Duration `name:"http-idle-timeout" default:"2m" group:"http" help:"How long an HTTP connection is kept between requests."`
-	MaxBlocked      int           `name:"max-blocked" default:"100000" group:"http" help:"HTTP requests held at one time until what they ask for is there; one rendition gets a quarter of them."`
-	AccessLog       bool          `name:"access-log" group:"http" help:"Log one line for each HTTP request."`
+	// HTTPMaxConnections does not hold for ops-addr; see limits.go.
+	HTTPMaxConnections int  `name:"http-max-connections" default:"20000" group:"http" help:"HTTP, HTTPS and HTTP/3 connections at one time; those past it get 503. Lowered to what the process may open (ulimit -n)."`
+	MaxBlocked         int  `name:"max-blocked" default:"100000" group:"http" help:"HTTP requests held at one time until what they ask for is there; one stream gets half of them."`
+	AccessLog          bool `name:"access-log" group:"http" help:"Log one line for each HTTP request."`
+	ServerTiming       bool `name:"server-timing" group:"http" help:"Say in each HTTP reply how long it was held and how long it took otherwise (Server-Timing)."`
 
 	TLSCert string `name:"tls-cert" placeholder:"FILE" group:"tls" help:"Certificate and its intermediates, PEM. It is read again when it changes."`
 	TLSKey  string `name:"tls-key" placeholder:"FILE" group:"tls" help:"Its private key, PEM."`
@@ -56,9 +60,11 @@ type Settings struct {
 	ACMECARoots string   `name:"acme-ca-roots" placeholder:"FILE" group:"tls" help:"Certificates, PEM, to trust the CA's own server by. Empty: the system's."`
 	ACMEDir     string   `name:"acme-dir" placeholder:"DIR" group:"tls" help:"Where accounts, keys and certificates are kept. Empty: headwater/acme in the platform's folder for state."`
 
-	DataDir   string `name:"data-dir" placeholder:"DIR" group:"run" help:"Where live windows are kept over a restart. Only empty, which is memory only, is supported so far."`
-	LogLevel  string `name:"log-level" default:"info" enum:"debug,info,warn,error" group:"run" help:"Least level that is logged (debug, info, warn, error)."`
-	LogFormat string `name:"log-format" default:"text" enum:"text,json" group:"run" help:"Form of the log on standard error (text, json)."`
+	DataDir     string `name:"data-dir" default:"auto" placeholder:"DIR" group:"run" help:"Where live windows are kept, so that they survive a crash. auto: headwater/data in the platform's folder for state, and for demo none. Empty: memory only."`
+	OnStop      string `name:"on-stop" default:"end" enum:"end,keep" group:"run" help:"What SIGTERM and SIGINT do to live streams: end them (EXT-X-ENDLIST), or keep them in data-dir, so that the next start within loss-grace goes on with them: for upgrades (end, keep)."`
+	MaxRecorded int    `name:"max-recorded-gb" default:"0" placeholder:"GB" group:"run" help:"What all recordings together may take of data-dir; past that the oldest go. 0 is no limit."`
+	LogLevel    string `name:"log-level" default:"info" enum:"debug,info,warn,error" group:"run" help:"Least level that is logged (debug, info, warn, error)."`
+	LogFormat   string `name:"log-format" default:"text" enum:"text,json" group:"run" help:"Form of the log on standard error (text, json)."`
 
 	// Streams differ from the above by name. They are in the file only, as "streams".
 	Streams []StreamPattern `kong:"-"`
@@ -68,13 +74,23 @@ type Settings struct {
 type StreamSettings struct {
 	TargetDuration time.Duration `name:"target-duration" default:"2s" help:"Target duration of segments, whole seconds, 1s to 10s. Set the encoder's keyframe interval to the same."`
 	PartTarget     time.Duration `name:"part-target" default:"334ms" help:"Target duration of low-latency parts, 100ms at least; 0 is ordinary HLS."`
+	PartHoldBack   time.Duration `name:"part-hold-back" default:"0" help:"How far behind the live edge players of low latency stay. 0: three part targets, the least, or 3s for a run that begins with several video renditions, so that players have time to change when the network does."`
 	WindowSegments int           `name:"window-segments" default:"8" help:"Segments in a playlist, at least."`
 	WindowMin      time.Duration `name:"window-min" default:"0" help:"Time in a playlist, at least; 0 is six target durations."`
+	DVR            time.Duration `name:"dvr" default:"0" help:"How far back viewers can go: the time in a playlist, which lies in data-dir; 0 is the window alone."`
+	Event          bool          `name:"event" help:"Nothing leaves the playlists of a run while it lasts (EXT-X-PLAYLIST-TYPE:EVENT). Needs data-dir."`
+	Record         time.Duration `name:"record" default:"0" help:"How long a run is kept in data-dir when it has ended, as a recording with an address of its own; 0 is not at all."`
 	LongGOP        string        `name:"long-gop" default:"stretch" enum:"stretch,cut,refuse" help:"When keyframes are further apart than the target: stretch the segments of that run (up to 10s), cut them without a keyframe, or refuse the publication (stretch, cut, refuse)."`
 	Expect         []string      `name:"expect-renditions" sep:"," placeholder:"RENDITION,..." help:"Renditions of which a stream's first playlist lists all: it waits for them, three target durations at most."`
 	Ladder         []string      `name:"ladder" sep:"," placeholder:"RUNG,..." help:"Lower renditions that ffmpeg makes of each push (1080p, 720p, 480p, 360p, audio), as far as they are lower. None: the origin encodes nothing."`
 	LossGrace      time.Duration `name:"loss-grace" default:"90s" help:"How long a stream waits for a publisher that was lost before it ends."`
+	OnInputLoss    string        `name:"on-input-loss" default:"hold" enum:"hold,error" help:"What a stream's playlists do when nothing has come in for one and a half target durations: go on with gaps, or answer 503, so that a CDN with a second origin asks that one (hold, error)."`
+	BackupReturn   string        `name:"backup-return" default:"auto" enum:"auto,never" help:"When the primary of a backup that has taken over is well again, it gets its place back after three segments, or not before the backup fails (auto, never)."`
 	UnpublishGrace time.Duration `name:"unpublish-grace" default:"10s" help:"The same after a publisher has said goodbye."`
+	Shards         []string      `name:"shards" sep:"," placeholder:"URL,..." help:"Hosts (https://m1.example.com) among which segments and initialization sections are divided by their paths; parts stay with the playlist. For players that speak HTTP/1.1 only."`
+	Pathways       []pathway     `name:"pathways" sep:"," placeholder:"ID:WEIGHT=URL,..." help:"CDNs that each offer everything, between which players are steered by weight; they begin with the first (cdn-a:100=https://a.example.com)."`
+	SteeringTTL    time.Duration `name:"steering-ttl" default:"5m" help:"How often players ask for the pathways' order."`
+	SteeringURL    string        `name:"steering-url" placeholder:"URL" help:"Where they ask for it (https://steer.example.com), if not where the multivariant playlist is."`
 }
 
 // A StreamPattern is what the file's "streams" says of the names that match.
@@ -97,10 +113,13 @@ type Entry struct {
 // Limits that playlists or good sense demand.
 const (
 	minTarget     = time.Second
+	maxHoldBack   = time.Minute
 	minPartTarget = 100 * time.Millisecond // hardly more than a round trip, and every part is a request
 	minSegments   = 6                      // Apple's authoring specification; RFC 8216bis 6.2.2 wants three target durations
 	maxSegments   = 10_000
 	maxGrace      = 24 * time.Hour
+	maxDVR        = 14 * 24 * time.Hour
+	maxRecord     = 10 * 365 * 24 * time.Hour
 )
 
 // A settingError says what is wrong with the value of a setting.
@@ -136,8 +155,8 @@ func (s *Settings) finish() error {
 			return fmt.Errorf("%s: streams: %s: %w", p.Where, p.Pattern, err)
 		}
 	}
-	for _, a := range []struct{ name, addr string }{{"rtmp-addr", s.RTMPAddr}, {"http-addr", s.HTTPAddr}, {"ops-addr", s.OpsAddr}} {
-		if a.addr == "" && a.name == "ops-addr" {
+	for _, a := range []struct{ name, addr string }{{"rtmp-addr", s.RTMPAddr}, {"rtmp-backup-addr", s.RTMPBackupAddr}, {"http-addr", s.HTTPAddr}, {"ops-addr", s.OpsAddr}} {
+		if a.addr == "" && (a.name == "ops-addr" || a.name == "rtmp-backup-addr") {
 			continue
 		}
 		if _, _, err := net.SplitHostPort(a.addr); err != nil {
@@ -146,9 +165,6 @@ func (s *Settings) finish() error {
 	}
 	if err := s.checkHTTPS(); err != nil {
 		return err
-	}
-	if s.DataDir != "" {
-		return bad("data-dir", "%q: keeping live windows on disk is not supported yet; leave it empty, which is memory only", s.DataDir)
 	}
 	for _, k := range s.PublishKeys {
 		if err := checkKey(k); err != nil {
@@ -186,7 +202,7 @@ func (s *Settings) finish() error {
 	for _, n := range []struct {
 		name string
 		n    int
-	}{{"max-connections", s.MaxConnections}, {"max-blocked", s.MaxBlocked}} {
+	}{{"max-connections", s.MaxConnections}, {"http-max-connections", s.HTTPMaxConnections}, {"max-blocked", s.MaxBlocked}} {
 		if n.n < 1 {
 			return bad(n.name, "%d: at least 1", n.n)
 		}
@@ -215,12 +231,18 @@ func (s *StreamSettings) check() error {
 		return bad("part-target", "%v is less than %v (0 is ordinary HLS, without parts)", s.PartTarget, minPartTarget)
 	case s.PartTarget > s.TargetDuration:
 		return bad("part-target", "%v is longer than target_duration, %v", s.PartTarget, s.TargetDuration)
+	case s.PartHoldBack != 0 && (s.PartHoldBack < 3*s.PartTarget || s.PartHoldBack > maxHoldBack):
+		return bad("part-hold-back", "%v is not between three times part_target, %v, and %v (0 is the least)", s.PartHoldBack, 3*s.PartTarget, maxHoldBack)
 	case s.TargetDuration%time.Second != 0:
 		return bad("target-duration", "%v is not a whole number of seconds, which is all that a playlist can say", s.TargetDuration)
 	case s.WindowSegments < 1 || s.WindowSegments > maxSegments:
 		return bad("window-segments", "%d is not between 1 and %d", s.WindowSegments, maxSegments)
 	case s.WindowMin < 0 || s.WindowMin > maxGrace:
 		return bad("window-min", "%v is not between 0 and %v", s.WindowMin, maxGrace)
+	case s.DVR < 0 || s.DVR > maxDVR:
+		return bad("dvr", "%v is not between 0 and %v", s.DVR, maxDVR)
+	case s.Record < 0 || s.Record > maxRecord:
+		return bad("record", "%v is not between 0 and %v", s.Record, maxRecord)
 	case s.WindowSegments < minSegments && s.leastWindow() < minSegments*s.longestTarget():
 		return bad("window-segments", "%d is less than %d: write at least %[2]d, or a window_min of at least %v",
 			s.WindowSegments, minSegments, minSegments*s.longestTarget())
@@ -239,7 +261,7 @@ func (s *StreamSettings) check() error {
 			return bad("ladder", "%s is there twice", r)
 		}
 	}
-	return nil
+	return s.checkDelivery()
 }
 
 // leastWindow is the least that a playlist lasts.
@@ -278,12 +300,18 @@ func (s *Settings) segmenterConfig(name string) segmenter.Config {
 	return segmenter.Config{
 		TargetDuration: c.TargetDuration,
 		PartTarget:     c.PartTarget,
+		PartHoldBack:   c.PartHoldBack,
 		WindowSegments: c.WindowSegments,
-		WindowMin:      c.WindowMin,
+		WindowMin:      max(c.WindowMin, c.DVR),
+		Event:          c.Event,
+		Record:         c.Record,
 		LongGOP:        segmenter.LongGOP(c.LongGOP),
 		LossGrace:      c.LossGrace,
+		FailStarved:    c.OnInputLoss == "error",
+		KeepBackup:     c.BackupReturn == "never",
 		UnpublishGrace: c.UnpublishGrace,
 		Ladder:         c.Expect,
+		Delivery:       c.delivery(),
 	}
 }
 

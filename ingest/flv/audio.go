@@ -29,7 +29,7 @@ const (
 // The body is the caller's again when Audio returns. An empty one means silence.
 func (d *Demuxer) Audio(ts, arrived int64, body []byte) error {
 	if len(body) == 0 {
-		d.count.empty.Add(1)
+		d.count().empty.Add(1)
 		return nil
 	}
 	switch format := body[0] >> 4; format {
@@ -73,10 +73,10 @@ func (d *Demuxer) audioFrame(g *group, ts, nano, arrived int64, data []byte) err
 	a := &g.audio
 	switch {
 	case len(data) == 0:
-		d.count.empty.Add(1)
+		d.count().empty.Add(1)
 		return nil
 	case a.timescale == 0:
-		d.count.beforeConfig.Add(1)
+		d.count().beforeConfig.Add(1)
 		return nil
 	}
 	d.sample = media.Sample{

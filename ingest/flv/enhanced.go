@@ -36,8 +36,9 @@ const (
 
 // The FourCCs that are taken, as big endian numbers.
 const (
-	fourCCAVC = 0x61766331 // avc1
-	fourCCAAC = 0x6d703461 // mp4a
+	fourCCAVC  = 0x61766331 // avc1
+	fourCCHEVC = 0x68766331 // hvc1
+	fourCCAAC  = 0x6d703461 // mp4a
 )
 
 // A header is what stands before the body of an enhanced message, and what is left of the body.
@@ -185,21 +186,21 @@ func (d *Demuxer) each(h *header, kind media.Kind, ts, arrived int64) error {
 }
 
 func (d *Demuxer) videoPart(g *group, ts, arrived int64, h *header, p part) error {
-	if p.fourCC != fourCCAVC {
+	if p.fourCC != fourCCAVC && p.fourCC != fourCCHEVC {
 		return unsupportedVideo(fourCCName(p.fourCC))
 	}
 	switch h.packet {
 	case packetSequenceStart:
-		return d.videoConfig(g, p.body)
+		return d.videoConfig(g, p.fourCC, p.body)
 	case packetCodedFrames:
 		if len(p.body) < 3 {
 			return media.Formatf(h.where, "ends inside its composition time")
 		}
-		return d.videoFrame(g, ts, h.nano, si24(p.body), arrived, p.body[3:])
+		return d.videoFrame(g, p.fourCC, ts, h.nano, si24(p.body), arrived, p.body[3:])
 	case packetCodedFramesX:
-		return d.videoFrame(g, ts, h.nano, 0, arrived, p.body)
+		return d.videoFrame(g, p.fourCC, ts, h.nano, 0, arrived, p.body)
 	case packetSequenceEnd:
-		d.count.endOfSequence.Add(1)
+		d.count().endOfSequence.Add(1)
 		return nil
 	case packetMetadata:
 		return nil // the parameter sets say it
@@ -225,7 +226,7 @@ func (d *Demuxer) audioPart(g *group, ts, arrived int64, h *header, p part) erro
 	case packetCodedFrames:
 		return d.audioFrame(g, ts, h.nano, arrived, p.body)
 	case packetSequenceEnd:
-		d.count.endOfSequence.Add(1)
+		d.count().endOfSequence.Add(1)
 		return nil
 	case packetMultichannel:
 		return nil // the AudioSpecificConfig says it
@@ -241,8 +242,6 @@ func unsupportedPacket(kind string, packet byte) error {
 func fourCCName(v uint32) string {
 	s := string(binary.BigEndian.AppendUint32(nil, v))
 	switch s {
-	case "hvc1":
-		return "HEVC"
 	case "av01":
 		return "AV1"
 	case "vp08":

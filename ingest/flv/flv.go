@@ -1,6 +1,6 @@
 // Package flv turns the bodies of FLV tags, which are also those of RTMP's audio, video and data messages, into tracks
-// and samples (Adobe Flash Video File Format 10.1, annex E; Enhanced RTMP v2). It takes H.264 and AAC, in the original
-// tags and in enhanced ones with the FourCCs avc1 and mp4a, with one track of a kind or several; every other codec is refused by
+// and samples (Adobe Flash Video File Format 10.1, annex E; Enhanced RTMP v2). It takes H.264, HEVC and AAC, in the original
+// tags (HEVC as number 12) and in enhanced ones with the FourCCs avc1, hvc1 and mp4a, with one track of a kind or several; every other codec is refused by
 // its name. It knows neither files nor connections.
 package flv
 
@@ -32,11 +32,14 @@ type Demuxer struct {
 	// MaxTracks on. nil: nobody is told.
 	LeftOut func(track int, reason error)
 
+	// Counters, if not nil, count for this Demuxer and others; otherwise it has its own.
+	Counters *Counters
+
 	groups  [MaxTracks]*group
 	beyond  bool // an ID from MaxTracks on has been seen
 	timeDay timeOfDay
 	sample  media.Sample // handed to Writers again and again
-	count   counters
+	own     Counters
 }
 
 // Stats counts what was passed over without ending the publication.
@@ -50,21 +53,32 @@ type Stats struct {
 	BadTime       uint64 // times of day that could not be read, in SEI or onFI
 }
 
-type counters struct {
+// Counters count what Stats are of. The zero value is ready.
+type Counters struct {
 	beforeConfig, empty, endOfSequence, noPicture, raised, leftOut, badTime atomic.Uint64
 }
 
-// Stats may be called by any goroutine.
-func (d *Demuxer) Stats() Stats {
+// Stats returns the counts as they are now.
+func (c *Counters) Stats() Stats {
 	return Stats{
-		BeforeConfig:  d.count.beforeConfig.Load(),
-		Empty:         d.count.empty.Load(),
-		EndOfSequence: d.count.endOfSequence.Load(),
-		NoPicture:     d.count.noPicture.Load(),
-		Raised:        d.count.raised.Load(),
-		LeftOut:       d.count.leftOut.Load(),
-		BadTime:       d.count.badTime.Load(),
+		BeforeConfig:  c.beforeConfig.Load(),
+		Empty:         c.empty.Load(),
+		EndOfSequence: c.endOfSequence.Load(),
+		NoPicture:     c.noPicture.Load(),
+		Raised:        c.raised.Load(),
+		LeftOut:       c.leftOut.Load(),
+		BadTime:       c.badTime.Load(),
 	}
+}
+
+// Stats returns the counts of d's Counters. It may be called by any goroutine.
+func (d *Demuxer) Stats() Stats { return d.count().Stats() }
+
+func (d *Demuxer) count() *Counters {
+	if d.Counters != nil {
+		return d.Counters
+	}
+	return &d.own
 }
 
 // Close closes W and every Writer that Open has opened, with that reason, and returns the first error. W is the last: what

@@ -29,9 +29,26 @@ const (
 	avcA2 = "0142c00dfde100186742c00dd90141fb011000000300100000030320f142a48001000568cb83cb20" // 2
 	avcA3 = "0142c00dfee100186742c00dd90141fb011000000300100000030320f142a48001000568cb83cb20" // 3
 
+	hvc1 = "68766331"
+	// What x265 makes of 320x180 and of 1920x1080 in ten bits.
+	hvcA = "0101600000009000000000003cf000fcfdf8f800000f03a00001001840010c01ffff01600000030090000003000003003c959009a10001002b42010101600000030090000003000003003ca00a080c1f3e595912930bc05a020000030002000003003c10a2000100064401c073c189"
+	vpsH = "40010c01ffff01600000030090000003000003003c959009"
+	spsH = "42010101600000030090000003000003003ca00a080c1f3e595912930bc05a020000030002000003003c10"
+	ppsH = "4401c073c189"
+	vpsI = "40010c01ffff02200000030090000003000003007b959409"
+	spsI = "42010102200000030090000003000003007ba003c0801107cad965654a4c2f016a122012080000030008000003019040"
+
+	idrH   = "000000042601af08"
+	craH   = "000000042a01af08"
+	interH = "000000030201d0"
+	seiH   = "000000044e010580"
+
 	idr   = "00000003658888"
 	inter = "00000002419a"
 	sei   = "000000020601"
+
+	point  = "000000050606010480" // recovery_frame_cnt 0
+	pointH = "000000064e0106010480"
 )
 
 // A message is one call of the Demuxer.
@@ -57,6 +74,8 @@ func nal(h string) string { return fmt.Sprintf("%08x%s", len(h)/2, h) }
 const (
 	trackA  = "video avc1.42c00d 320x240"
 	trackB  = "video avc1.42c02a 1920x1080"
+	trackH  = "video hvc1.1.6.L60.90 320x180"
+	trackI  = "video hvc1.2.4.L123.90 1920x1080"
 	soundA  = "audio mp4a.40.2 48000 Hz 2"
 	soundB  = "audio mp4a.40.2 44100 Hz 1"
 	tracksA = "tracks: " + trackA
@@ -70,6 +89,31 @@ var cases = []struct {
 	err      string // part of the text of the last message's error
 	unsup    bool   // it is an UnsupportedError, not a FormatError
 }{
+	{
+		name:     "enhanced HEVC",
+		messages: []message{v(0, "90", hvc1, hvcA), v(40, "91", hvc1, "000050", idrH), v(80, "a1", hvc1, "fffff0", interH), v(120, "a3", hvc1, interH), v(160, "92", hvc1)},
+		want:     []string{"tracks: " + trackH, "0: dts 3600 cto 7200 sync " + idrH, "0: dts 7200 cto -1440 " + interH, "0: dts 10800 cto 0 " + interH},
+		stats:    Stats{EndOfSequence: 1},
+	},
+	{
+		name:     "legacy HEVC",
+		messages: []message{v(0, "1c00000000", hvcA), v(40, "1c01000050", idrH), v(80, "2c01000000", craH)},
+		want:     []string{"tracks: " + trackH, "0: dts 3600 cto 7200 sync " + idrH, "0: dts 7200 cto 0 recovery " + craH}, // an open GOP
+	},
+	{
+		name: "HEVC with parameter sets and delimiters in the stream",
+		messages: []message{v(0, "90", hvc1, hvcA), v(40, "91", hvc1, "000000", nal("460150"), nal(vpsH), nal(spsH), nal(ppsH), seiH, idrH),
+			v(80, "91", hvc1, "000000", nal(vpsI), nal(spsI), idrH)},
+		want: []string{"tracks: " + trackH, "0: dts 3600 cto 0 sync " + seiH + idrH, "tracks: " + trackI, "0: dts 7200 cto 0 sync " + idrH},
+	},
+	{
+		name: "H.264, HEVC and H.264 again",
+		messages: []message{v(0, "1700000000", avcA), v(40, "1701000000", idr), v(80, "91", hvc1, "000000", idrH), v(80, "90", hvc1, hvcA),
+			v(80, "91", hvc1, "000000", idrH), v(120, "1700000000", avcA), v(120, "91", hvc1, "000000", idrH), v(120, "1701000000", idr)},
+		want: []string{tracksA, "0: dts 3600 cto 0 sync " + idr, "tracks: " + trackH, "0: dts 7200 cto 0 sync " + idrH, tracksA,
+			"0: dts 10800 cto 0 sync " + idr},
+		stats: Stats{BeforeConfig: 2},
+	},
 	{
 		name: "legacy video and audio",
 		messages: []message{v(0, "1700000000", avcA), a(0, "af00", ascA), v(40, "1701000050", idr), a(43, "af01", "2110"),
@@ -189,6 +233,19 @@ var cases = []struct {
 	{name: "in-band SPS that is garbage", messages: []message{v(0, "1700000000", avcA), v(0, "1701000000", nal("67ffff"))}, want: []string{tracksA}, err: "SPS"},
 	{name: "in-band SPS that is zeros", messages: []message{v(0, "1700000000", avcA), v(0, "1701000000", nal("6700000000"))}, want: []string{tracksA}, err: "SPS"},
 	{
+		name: "recovery points, in SEI with the picture and before it, but not at an IDR picture",
+		messages: []message{v(0, "1700000000", avcA), v(0, "1701000000", point, idr), v(40, "1701000000", point, inter), v(80, "2701000000", inter),
+			v(120, "1701000000", point), v(120, "1701000000", inter), v(160, "2701000000", inter)},
+		want: []string{tracksA, "0: dts 0 cto 0 sync " + point + idr, "0: dts 3600 cto 0 recovery " + point + inter, "0: dts 7200 cto 0 " + inter,
+			"0: dts 10800 cto 0 recovery " + point + inter, "0: dts 14400 cto 0 " + inter},
+		stats: Stats{NoPicture: 1},
+	},
+	{
+		name:     "a recovery point of HEVC",
+		messages: []message{v(0, "1c00000000", hvcA), v(40, "1c01000000", idrH), v(80, "2c01000000", pointH, interH)},
+		want:     []string{"tracks: " + trackH, "0: dts 3600 cto 0 sync " + idrH, "0: dts 7200 cto 0 recovery " + pointH + interH},
+	},
+	{
 		name: "SEI in a tag of its own goes with the next picture",
 		messages: []message{v(0, "1700000000", avcA), v(0, "1701000000", nal("09f0"), sei), v(0, "1701000000", idr),
 			v(40, "2701000000", nal("0cff")), v(40, "2701000000", inter)},
@@ -230,10 +287,10 @@ var cases = []struct {
 	{name: "AAC packet type 2", messages: []message{a(0, "af02")}, err: "packet type 2"},
 	{name: "H.263", messages: []message{v(0, "2200")}, err: "H.263", unsup: true},
 	{name: "VP6", messages: []message{v(0, "2400")}, err: "VP6", unsup: true},
-	{name: "legacy HEVC", messages: []message{v(0, "1c00000000")}, err: "video codec HEVC is not supported: set the encoder's video to H.264", unsup: true},
-	{name: "legacy AV1", messages: []message{v(0, "1d00000000")}, err: "AV1", unsup: true},
+	{name: "legacy HEVC without a record", messages: []message{v(0, "1c00000000")}, err: "HEVC configuration record: is 0 bytes"},
+	{name: "legacy AV1", messages: []message{v(0, "1d00000000")}, err: "video codec AV1 is not supported: set the encoder's video to H.264 or HEVC", unsup: true},
 	{name: "unknown video codec", messages: []message{v(0, "1f00000000")}, err: "number 15", unsup: true},
-	{name: "enhanced HEVC", messages: []message{v(0, "9068766331")}, err: "HEVC", unsup: true},
+	{name: "enhanced HEVC without a record", messages: []message{v(0, "9068766331")}, err: "HEVC configuration record: is 0 bytes"},
 	{name: "enhanced AV1", messages: []message{v(0, "9061763031")}, err: "AV1", unsup: true},
 	{name: "enhanced VP9", messages: []message{v(0, "9076703039")}, err: "VP9", unsup: true},
 	{name: "enhanced unknown", messages: []message{v(0, "9000ff6162")}, err: `"\x00\xffab"`, unsup: true},
@@ -284,7 +341,7 @@ func (l *log) SetTracks(tracks []media.Track) error {
 			d += " not ready"
 		case t.Kind == media.Video:
 			d += fmt.Sprintf(" %s %dx%d", t.Codec.String, t.Width, t.Height)
-			if size := t.Codec.Config[4]&3 + 1; size != 4 {
+			if size := lengthSize(&t); size != 4 {
 				d += fmt.Sprintf(" length size %d", size)
 			}
 		default:
@@ -310,6 +367,9 @@ func (l *log) WriteSample(track int, s *media.Sample) error {
 		l.times = append(l.times, s.Clock)
 	} else if s.Clock != 0 {
 		d += "time "
+	}
+	if s.Recovery {
+		d += "recovery "
 	}
 	if s.Arrived != 99 || s.Lost {
 		d += "arrived wrongly "

@@ -29,12 +29,20 @@ func (c *checker) SetTracks(tracks []media.Track) error {
 		if t.Ready() && (t.Timescale == 0 || t.Codec.String == "") {
 			c.t.Fatalf("track %+v", t)
 		}
-		if t.Ready() && t.Kind == media.Video && t.Codec.Config[4]&3 != 3 {
+		if t.Ready() && t.Kind == media.Video && lengthSize(&t) != 4 {
 			c.t.Fatal("length size is not 4")
 		}
 	}
 	c.tracks = tracks
 	return nil
+}
+
+// lengthSize is that of the samples of a video track.
+func lengthSize(t *media.Track) int {
+	if t.Codec.Type == "hvc1" {
+		return int(t.Codec.Config[21]&3) + 1
+	}
+	return int(t.Codec.Config[4]&3) + 1
 }
 
 func (c *checker) WriteSample(track int, s *media.Sample) error {
@@ -62,13 +70,16 @@ func (c *checker) WriteSample(track int, s *media.Sample) error {
 		if n == 0 || n > len(b)-4 {
 			c.t.Fatalf("NAL unit of %d bytes, %d left", n, len(b)-4)
 		}
-		switch typ := b[4] & 0x1f; typ {
-		case 7, 8, 9:
-			c.t.Fatalf("NAL unit of type %d in a sample", typ)
-		case 1, 2, 3, 4, 5:
-			picture = true
-			idr = idr || typ == 5
+		typ := b[4] & 0x1f
+		left, slice, isIDR := typ >= 7 && typ <= 9, typ >= 1 && typ <= 5, typ == 5
+		if c.tracks[track].Codec.Type == "hvc1" {
+			typ = b[4] >> 1 & 0x3f
+			left, slice, isIDR = typ >= 32 && typ <= 37, typ < 32, typ >= 16 && typ <= 20
 		}
+		if left {
+			c.t.Fatalf("NAL unit of type %d in a sample", typ)
+		}
+		picture, idr = picture || slice, idr || isIDR
 		b = b[4+n:]
 	}
 	if idr != s.Sync || !picture {

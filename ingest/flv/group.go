@@ -162,7 +162,7 @@ func (g *group) withdraw(s *slot) {
 
 // leave tells that a track is left out.
 func (d *Demuxer) leave(id int, reason error) {
-	d.count.leftOut.Add(1)
+	d.count().leftOut.Add(1)
 	if d.LeftOut != nil {
 		d.LeftOut(id, reason)
 	}

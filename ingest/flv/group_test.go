@@ -21,7 +21,7 @@ func sized(n int, body string) string { return fmt.Sprintf("%02x%06x%s", n, len(
 const (
 	avc1 = "61766331"
 	mp4a = "6d703461"
-	hvc1 = "68766331"
+	av01 = "61763031"
 )
 
 var errTest = errors.New("test")
@@ -87,10 +87,10 @@ var multitrack = []struct {
 	},
 	{
 		name: "many tracks of many codecs: one that is not taken is left out alone",
-		messages: []message{v(0, "96", "20", avc1, sized(0, avcA), hvc1, sized(1, "00"), avc1, sized(2, avcB)),
-			v(0, "96", "23", avc1, sized(0, idr), hvc1, sized(1, "ff"), avc1, sized(2, idr)), v(0, "96", "20", avc1, sized(1, avcB)),
+		messages: []message{v(0, "96", "20", avc1, sized(0, avcA), av01, sized(1, "00"), avc1, sized(2, avcB)),
+			v(0, "96", "23", avc1, sized(0, idr), av01, sized(1, "ff"), avc1, sized(2, idr)), v(0, "96", "20", avc1, sized(1, avcB)),
 			a(0, "95", "00", mp4a, id(1), ascA)},
-		want: []string{"#0 tracks: " + trackA, "left out 1: video codec HEVC is not supported: set the encoder's video to H.264", "open 2", "#2 tracks: " + trackB,
+		want: []string{"#0 tracks: " + trackA, "left out 1: video codec AV1 is not supported: set the encoder's video to H.264 or HEVC", "open 2", "#2 tracks: " + trackB,
 			"#0 0: dts 0 cto 0 sync " + idr, "#2 0: dts 0 cto 0 sync " + idr, "open 1", "#1 tracks: " + soundA},
 		stats: Stats{LeftOut: 1},
 	},
@@ -163,8 +163,8 @@ var multitrack = []struct {
 		name: "a track that is announced and not taken is not waited for",
 		messages: []message{data("onMetaData", amf0.Object{"audioTrackIdInfoMap": amf0.Object{"1": amf0.Object{}},
 			"videoTrackIdInfoMap": amf0.Object{"1": amf0.Object{}}}),
-			v(0, "96", "00", hvc1, id(1)), a(0, "95", "00", mp4a, id(1), ascA), a(0, "95", "01", mp4a, id(1), "21")},
-		want: []string{"left out 1: video codec HEVC is not supported: set the encoder's video to H.264", "open 1", "#1 tracks: " + soundA,
+			v(0, "96", "00", av01, id(1)), a(0, "95", "00", mp4a, id(1), ascA), a(0, "95", "01", mp4a, id(1), "21")},
+		want: []string{"left out 1: video codec AV1 is not supported: set the encoder's video to H.264 or HEVC", "open 1", "#1 tracks: " + soundA,
 			"#1 0: dts 0 cto 0 sync 21"},
 		stats: Stats{LeftOut: 1},
 	},

@@ -24,7 +24,7 @@ type hint struct {
 // come and their bit rates; what they are like is for their configuration to say.
 func (d *Demuxer) Data(ts int64, body []byte) error {
 	if len(body) == 0 {
-		d.count.empty.Add(1)
+		d.count().empty.Add(1)
 		return nil
 	}
 	name, rest, err := amf0.Decode(body)

@@ -28,15 +28,15 @@ func (d *Demuxer) clock(v *videoTrack, au []byte, pts int64) int64 {
 			end := 4 + int(binary.BigEndian.Uint32(au)) // has been checked
 			nal := au[4:end]
 			au = au[end:]
-			if typ := nal[0] & 0x1f; typ != nalSEI {
-				if typ >= nalSlice && typ <= nalIDR {
+			if kind := v.kind(nal); kind != nalSEI {
+				if kind >= nalSlice {
 					break // SEI comes before (ITU-T H.264, 7.4.1.2.3)
 				}
 				continue
 			}
 			t, err := v.timing.Clock(nal)
 			if err != nil {
-				d.count.badTime.Add(1)
+				d.count().badTime.Add(1)
 			}
 			if t != 0 {
 				return t
@@ -65,7 +65,7 @@ func (d *Demuxer) onFI(ts int64, value any) {
 		clock = parseTimeCode(tc, rate)
 	}
 	if clock == 0 {
-		d.count.badTime.Add(1)
+		d.count().badTime.Add(1)
 		return
 	}
 	d.timeDay = timeOfDay{at: ts * 1e6, clock: clock}

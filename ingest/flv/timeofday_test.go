@@ -161,7 +161,7 @@ func BenchmarkTimeOfDay(b *testing.B) {
 		b.Fatal(err)
 	}
 	au := mustHex(nal(seiT) + idr)
-	d, track := Demuxer{}, &videoTrack{timing: p}
+	d, track := Demuxer{}, &videoTrack{kind: avcKind, timing: p}
 	b.ReportAllocs()
 	for b.Loop() {
 		if d.clock(track, au, 0) != seiTime {

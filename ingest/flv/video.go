@@ -24,6 +24,7 @@ const (
 const (
 	frameCommand = 5
 	codecAVC     = 7
+	codecHEVC    = 12 // of encoders from before there were FourCCs; the tag is like AVC's
 )
 
 // AVCPacketType (E.4.3.1).
@@ -33,25 +34,19 @@ const (
 	avcEnd    = 2
 )
 
-// NAL unit types (ITU-T H.264, table 7-1).
-const (
-	nalSlice = 1 // to 5: slices and their partitions
-	nalIDR   = 5
-	nalSEI   = 6
-	nalSPS   = 7
-	nalPPS   = 8
-	nalAUD   = 9
-)
-
 type videoTrack struct {
 	slot
-	record     []byte          // the last configuration record, as it came
-	lengthSize int             // of the samples that come; 0 before the first record
-	config     codec.AVCConfig // what holds now, in-band changes included; its length size is that of the samples we make
-	effective  []byte          // config as a record: that of the track
+	fourCC     uint32 // of the last record
+	record     []byte // the last configuration record, as it came
+	lengthSize int    // of the samples that come; 0 before the first record
+	kind       func(nal []byte) nalKind
+	sets       parameters // what holds now, in-band changes included; its length size is that of the samples we make
+	describe   func(record []byte) (media.Track, error)
+	effective  []byte // sets as a record: that of the track
 	timing     codec.PictureTiming
 	scratch    []byte // a sample made anew
 	pending    []byte // SEI that waits for its picture
+	recovers   bool   // there is a recovery point in it
 	last       int64  // decode time of the last sample
 	started    bool   // last is one
 }
@@ -60,13 +55,18 @@ type videoTrack struct {
 // body is modified, and is the caller's again when Video returns. An empty one means nothing.
 func (d *Demuxer) Video(ts, arrived int64, body []byte) error {
 	if len(body) == 0 {
-		d.count.empty.Add(1)
+		d.count().empty.Add(1)
 		return nil
 	}
 	if body[0]&0x80 != 0 {
 		return d.enhancedVideo(ts, arrived, body)
 	}
-	if id := body[0] & 0xf; id != codecAVC {
+	fourCC := uint32(fourCCAVC)
+	switch id := body[0] & 0xf; id {
+	case codecAVC:
+	case codecHEVC:
+		fourCC = fourCCHEVC
+	default:
 		return unsupportedVideo(videoName(id))
 	}
 	if body[0]>>4 == frameCommand {
@@ -76,7 +76,7 @@ func (d *Demuxer) Video(ts, arrived int64, body []byte) error {
 		return media.Formatf("AVC tag", "ends before its packet type")
 	}
 	if body[1] == avcEnd {
-		d.count.endOfSequence.Add(1)
+		d.count().endOfSequence.Add(1)
 		return nil
 	}
 	if len(body) < 5 {
@@ -86,9 +86,9 @@ func (d *Demuxer) Video(ts, arrived int64, body []byte) error {
 	var err error
 	switch body[1] {
 	case avcConfig:
-		err = d.videoConfig(g, body[5:])
+		err = d.videoConfig(g, fourCC, body[5:])
 	case avcNALUs:
-		err = d.videoFrame(g, ts, 0, si24(body[2:]), arrived, body[5:])
+		err = d.videoFrame(g, fourCC, ts, 0, si24(body[2:]), arrived, body[5:])
 	default:
 		err = media.Formatf("AVC tag", "has packet type %d", body[1])
 	}
@@ -98,29 +98,46 @@ func (d *Demuxer) Video(ts, arrived int64, body []byte) error {
 // si24 reads a signed 24 bit number.
 func si24(b []byte) int32 { return int32(b[0])<<24>>8 | int32(b[1])<<8 | int32(b[2]) }
 
-// videoConfig takes an AVCDecoderConfigurationRecord. One that repeats the last byte for byte changes nothing, also when
+// videoConfig takes a configuration record of a codec. One that repeats the last byte for byte changes nothing, also when
 // parameter sets in the stream have changed since: an encoder that repeats its first record for ever would otherwise undo
 // them each time.
-func (d *Demuxer) videoConfig(g *group, record []byte) error {
+func (d *Demuxer) videoConfig(g *group, fourCC uint32, record []byte) error {
 	v := &g.video
-	if v.lengthSize != 0 && bytes.Equal(record, v.record) {
+	if v.lengthSize != 0 && fourCC == v.fourCC && bytes.Equal(record, v.record) {
 		return nil
 	}
 	record = bytes.Clone(record)
-	config, err := codec.ParseAVCConfig(record)
+	next := videoTrack{fourCC: fourCC, record: record}
+	at, err := next.parse()
 	if err != nil {
 		return err
 	}
-	t, err := codec.H264(record)
+	t, err := next.describe(record)
 	if err != nil {
 		return err
 	}
 	// Samples are handed over with lengths of four bytes, whatever they came with: the rest of the house need not know
 	// of others, and parameter sets can be taken out without moving what stands before them. The record must then say so.
-	t.Codec.Config[4] |= 3
-	v.record, v.lengthSize, v.config = record, config.LengthSize, config
-	v.config.LengthSize = 4
+	t.Codec.Config[at] |= 3
+	if v.fourCC != fourCC {
+		v.pending, v.recovers = v.pending[:0], false
+	}
+	v.fourCC, v.record, v.lengthSize, v.kind, v.sets, v.describe = fourCC, record, next.lengthSize, next.kind, next.sets, next.describe
 	return d.setVideo(g, t)
+}
+
+// parse takes v.record apart, and returns the place of the byte that has the length size in its lowest bits.
+func (v *videoTrack) parse() (lengthSizeAt int, err error) {
+	if v.fourCC == fourCCHEVC {
+		config, err := codec.ParseHEVCConfig(v.record)
+		v.lengthSize, config.LengthSize = config.LengthSize, 4
+		v.kind, v.sets, v.describe = hevcKind, &config, codec.HEVC
+		return 21, err
+	}
+	config, err := codec.ParseAVCConfig(v.record)
+	v.lengthSize, config.LengthSize = config.LengthSize, 4
+	v.kind, v.sets, v.describe = avcKind, &config, codec.H264
+	return 4, err
 }
 
 // setVideo makes t the video track, unless it is that already.
@@ -129,20 +146,22 @@ func (d *Demuxer) setVideo(g *group, t media.Track) error {
 	if v.effective != nil && bytes.Equal(v.effective, t.Codec.Config) {
 		return nil
 	}
-	v.effective = t.Codec.Config
-	v.timing, _ = codec.ParsePictureTiming(v.config.SPS[0]) // what ends early here is fit to be decoded, and tells no time
+	v.effective, v.timing = t.Codec.Config, codec.PictureTiming{}
+	if c, ok := v.sets.(*codec.AVCConfig); ok {
+		v.timing, _ = codec.ParsePictureTiming(c.SPS[0]) // what ends early here is fit to be decoded, and tells no time
+	}
 	return d.put(g, &v.slot, t)
 }
 
 // videoFrame hands over one access unit of ts milliseconds and nano nanoseconds; cts is its composition time, ms.
-func (d *Demuxer) videoFrame(g *group, ts, nano int64, cts int32, arrived int64, data []byte) error {
+func (d *Demuxer) videoFrame(g *group, fourCC uint32, ts, nano int64, cts int32, arrived int64, data []byte) error {
 	v := &g.video
 	switch {
 	case len(data) == 0:
-		d.count.empty.Add(1)
+		d.count().empty.Add(1)
 		return nil
-	case v.lengthSize == 0:
-		d.count.beforeConfig.Add(1)
+	case v.lengthSize == 0, v.fourCC != fourCC:
+		d.count().beforeConfig.Add(1)
 		return nil
 	}
 	au, err := v.accessUnit(data)
@@ -150,11 +169,11 @@ func (d *Demuxer) videoFrame(g *group, ts, nano int64, cts int32, arrived int64,
 		return err
 	}
 	if au.changed {
-		record, err := v.config.Append(nil)
+		record, err := v.sets.Append(nil)
 		if err != nil {
 			return err
 		}
-		t, err := codec.H264(record)
+		t, err := v.describe(record)
 		if err != nil {
 			return err
 		}
@@ -163,9 +182,10 @@ func (d *Demuxer) videoFrame(g *group, ts, nano int64, cts int32, arrived int64,
 		}
 	}
 	if !au.picture {
-		d.count.noPicture.Add(1)
+		d.count().noPicture.Add(1)
 		if au.onlySEI && len(v.pending)+len(au.data) <= maxPending {
 			v.pending = append(v.pending, au.data...)
+			v.recovers = v.recovers || au.recovery
 		}
 		return nil
 	}
@@ -173,16 +193,17 @@ func (d *Demuxer) videoFrame(g *group, ts, nano int64, cts int32, arrived int64,
 		// Some encoders send SEI in a tag of its own. It belongs to the picture that follows (ITU-T H.264, 7.4.1.2.3).
 		v.pending = append(v.pending, au.data...)
 		au.data, v.pending = v.pending, v.pending[:0]
+		au.recovery, v.recovers = au.recovery || v.recovers, false
 	}
 	dts := media.Rescale(ts, 1000, videoTimescale) + media.Rescale(nano, media.Second, videoTimescale)
 	cto := cts * (videoTimescale / 1000)
 	if short := v.last - dts; v.started && short >= 0 && short <= maxBackstep {
-		d.count.raised.Add(1)
+		d.count().raised.Add(1)
 		cto -= int32(short) + 1 // the picture is shown when it was to be
 		dts = v.last + 1
 	}
 	v.last, v.started = dts, true
-	d.sample = media.Sample{DTS: dts, CTO: cto, Sync: au.idr, Arrived: arrived, Data: au.data}
+	d.sample = media.Sample{DTS: dts, CTO: cto, Sync: au.idr, Recovery: au.recovery && !au.idr, Arrived: arrived, Data: au.data}
 	if au.idr {
 		d.sample.Clock = d.clock(v, au.data, (ts+int64(cts))*1e6+nano)
 	}
@@ -191,15 +212,16 @@ func (d *Demuxer) videoFrame(g *group, ts, nano int64, cts int32, arrived int64,
 
 // An accessUnit is one in sample format, with NAL unit lengths of four bytes.
 type accessUnit struct {
-	data    []byte
-	picture bool // it has a slice
-	idr     bool // it has a slice of an IDR picture
-	onlySEI bool // it has nothing but SEI
-	changed bool // it had parameter sets other than v.config's, which has them now
+	data     []byte
+	picture  bool // it has a slice
+	idr      bool // it has a slice of an IDR picture
+	recovery bool // it has one of a CRA picture, or a recovery point
+	onlySEI  bool // it has nothing but SEI
+	changed  bool // it had parameter sets other than v.sets, which has them now
 }
 
 // accessUnit walks over the NAL units of data and takes out access unit delimiters and parameter sets, which CMAF keeps
-// in the sample entry (avc1: ISO/IEC 14496-15, 5.4.2.1). The result lies in data when that has lengths of four bytes,
+// in the sample entry (avc1, hvc1: ISO/IEC 14496-15, 5.4.2.1, 8.4.1). The result lies in data when that has lengths of four bytes,
 // else in v.scratch.
 func (v *videoTrack) accessUnit(data []byte) (au accessUnit, err error) {
 	au.onlySEI = true
@@ -218,10 +240,10 @@ func (v *videoTrack) accessUnit(data []byte) (au accessUnit, err error) {
 		if size == 0 {
 			continue
 		}
-		switch typ := nal[0] & 0x1f; typ {
-		case nalAUD:
+		switch kind := v.kind(nal); kind {
+		case nalLeftOut:
 			continue
-		case nalSPS, nalPPS:
+		case nalParameters:
 			changed, err := v.parameterSet(nal)
 			if err != nil {
 				return au, err
@@ -229,10 +251,14 @@ func (v *videoTrack) accessUnit(data []byte) (au accessUnit, err error) {
 			au.changed = au.changed || changed
 			continue
 		case nalSEI:
-		default:
+			au.recovery = au.recovery || v.recovery(nal)
+		case nalSlice, nalCRA, nalIDR:
+			au.picture = true
+			au.idr = au.idr || kind == nalIDR
+			au.recovery = au.recovery || kind == nalCRA
+			fallthrough
+		case nalOther:
 			au.onlySEI = false
-			au.picture = au.picture || typ >= nalSlice && typ <= nalIDR
-			au.idr = au.idr || typ == nalIDR
 		}
 		if !inPlace {
 			v.scratch = append(binary.BigEndian.AppendUint32(v.scratch, uint32(size)), nal...)
@@ -250,6 +276,15 @@ func (v *videoTrack) accessUnit(data []byte) (au accessUnit, err error) {
 	return au, nil
 }
 
+// recovery says whether there is a recovery point in an SEI NAL unit.
+func (v *videoTrack) recovery(nal []byte) bool {
+	header := 1
+	if v.fourCC == fourCCHEVC {
+		header = 2
+	}
+	return len(nal) > header && codec.RecoveryPoint(nal[header:])
+}
+
 // nalSize reads the length before a NAL unit.
 func nalSize(b []byte, lengthSize int) (size int, ok bool) {
 	switch {
@@ -263,26 +298,20 @@ func nalSize(b []byte, lengthSize int) (size int, ok bool) {
 	return int(binary.BigEndian.Uint32(b)), true
 }
 
-// parameterSet compares an in-band SPS or PPS with what holds, and takes it over when it differs.
+// parameterSet compares an in-band parameter set with what holds, and takes it over when it differs.
 func (v *videoTrack) parameterSet(nal []byte) (changed bool, err error) {
 	nal = bytes.TrimRight(nal, "\x00") // trailing_zero_8bits that came from a byte stream
-	list := v.config.SPS
-	if len(nal) > 0 && nal[0]&0x1f == nalPPS {
-		list = v.config.PPS
+	if len(nal) > 0 && v.sets.Have(nal) {
+		return false, nil
 	}
-	for _, have := range list {
-		if bytes.Equal(have, nal) {
-			return false, nil
-		}
-	}
-	return v.config.Replace(nal)
+	return v.sets.Replace(nal)
 }
 
 func unsupportedVideo(name string) error {
-	return &media.UnsupportedError{What: "video codec " + name, Hint: "set the encoder's video to H.264"}
+	return &media.UnsupportedError{What: "video codec " + name, Hint: "set the encoder's video to H.264 or HEVC"}
 }
 
-// videoName names the values of CodecID (E.4.3.1); 12 and 13 are what some encoders used before there were FourCCs.
+// videoName names the values of CodecID (E.4.3.1); 13 is what some encoders used before there were FourCCs.
 func videoName(id byte) string {
 	switch id {
 	case 1:
@@ -293,8 +322,6 @@ func videoName(id byte) string {
 		return "Screen Video"
 	case 4, 5:
 		return "VP6"
-	case 12:
-		return "HEVC"
 	case 13:
 		return "AV1"
 	}

@@ -1,8 +1,8 @@
 // Package poll lets many connections wait for input together. Each of them is read by a function of its own, with a plain
 // Read; but instead of waking one thread for every packet of every connection, a Poller looks for input at most once in an
 // interval, and runs all the readers that have some, one after the other, on its own goroutine. With fifty publishers that
-// saves half of the processor time; the price is that input may be noticed an interval late. With few publishers nothing
-// is late: the interval only counts when there is input in most of them.
+// saves half of the processor time; the price is that input may be noticed an interval late, or two while nobody waits for
+// it. With few publishers nothing is late: the interval only counts when there is input in most of them.
 package poll
 
 import (
@@ -23,6 +23,9 @@ const connsPerPoller = 100
 // when the last of the connections has been closed.
 type Pool struct {
 	Interval time.Duration // of the Pollers; 0 is DefaultInterval
+	// Awaited says whether goroutines wait for what comes in: then a Poller lets them run before it rests, and otherwise it rests for
+	// twice as long. nil is that they do. It is called once in an interval.
+	Awaited func() bool
 
 	mu      sync.Mutex
 	pollers []*Poller // protected by mu
@@ -41,7 +44,7 @@ func (g *Pool) Wrap(c net.Conn) net.Conn {
 		}
 	}
 	if best == nil || sum >= connsPerPoller*len(g.pollers) && len(g.pollers) < runtime.GOMAXPROCS(0) {
-		best = &Poller{Interval: g.Interval}
+		best = &Poller{Interval: g.Interval, Awaited: g.Awaited}
 		g.pollers = append(g.pollers, best)
 	}
 	return best.Wrap(c)

@@ -27,6 +27,7 @@ const turnSize = 256 << 10
 // for the first packet and for none after.
 type Poller struct {
 	Interval time.Duration // 0 is DefaultInterval
+	Awaited  func() bool   // see Pool
 
 	start sync.Once // with the first connection
 	err   error     // why it could not
@@ -43,6 +44,7 @@ type Poller struct {
 
 	batch []*conn   // served in line, with input; run's
 	swept time.Time // when deadlines were looked at; run's
+	rests uint      // run's
 }
 
 func (p *Poller) open() (err error) {
@@ -116,16 +118,29 @@ func (p *Poller) run() {
 			case <-p.done:
 				return
 			default:
-				rest(interval)
+				p.rest(interval)
 			}
 		}
 	}
 }
 
+// While nobody waits for what comes in, rests are so many times as long, and others run only after every yieldEvery of them: a goroutine
+// that the scheduler has not seen for 10 ms is taken for one that does not let others run, and watched every 20 us.
+const (
+	longRest   = 2
+	yieldEvery = 4
+)
+
 // rest sleeps in the system and not in the runtime, which would wake a second thread for every end of a sleep. What the
-// connections have made runnable runs first.
-func rest(d time.Duration) {
-	runtime.Gosched()
+// connections have made runnable runs first, where somebody may wait for it: yielding wakes a second thread too.
+func (p *Poller) rest(d time.Duration) {
+	awaited := p.Awaited == nil || p.Awaited()
+	if !awaited {
+		d *= longRest
+	}
+	if p.rests++; awaited || p.rests%yieldEvery == 0 {
+		runtime.Gosched()
+	}
 	ts := syscall.NsecToTimespec(int64(d))
 	syscall.Nanosleep(&ts, nil)
 }

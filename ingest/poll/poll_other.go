@@ -8,7 +8,10 @@ import (
 )
 
 // A Poller does nothing here: connections wait by themselves.
-type Poller struct{ Interval time.Duration }
+type Poller struct {
+	Interval time.Duration
+	Awaited  func() bool
+}
 
 // Wrap returns c.
 func (p *Poller) Wrap(c net.Conn) net.Conn { return c }

@@ -111,7 +111,7 @@ func BenchmarkConnection(b *testing.B) {
 	for _, size := range []int{128, 4096} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			k := &counter{}
-			s := &Server{Publisher: k, Demux: func(ingest.Writer) Demuxer { return k }}
+			s := &Server{MaxRate: -1, Publisher: k, Demux: func(ingest.Writer) Demuxer { return k }}
 			p := dialTCP(b, s)
 			p.send(hello(3, simpleC1()))
 			p.send(publishCommands)
@@ -138,7 +138,7 @@ func TestAllocations(t *testing.T) {
 	for _, size := range []int{128, 4096, 1 << 16} {
 		in, messages := stream(10, size)
 		k := &counter{}
-		s := &Server{Publisher: k, Demux: func(ingest.Writer) Demuxer { return k }}
+		s := &Server{MaxRate: -1, Publisher: k, Demux: func(ingest.Writer) Demuxer { return k }}
 		c := newConn(s, &endless{again{b: in}})
 		c.ctx = context.Background()
 		if err := c.handleCommand(0, commandPayload("connect", 1, amf0.Object{"app": "live"})); err != nil {

@@ -1,6 +1,7 @@
 package rtmp
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -105,7 +106,7 @@ func (c *conn) acknowledge(q *request) error {
 }
 
 // fourCCs are the codecs that we take in the form of Enhanced RTMP v2.
-var fourCCs = []any{"avc1", "mp4a"}
+var fourCCs = []any{"avc1", "hvc1", "mp4a"}
 
 func (c *conn) connect(q *request) error {
 	if c.connected {
@@ -137,7 +138,7 @@ func (c *conn) connect(q *request) error {
 		const canForward = 4                    // we decode nothing
 		const multitrack, modEx, nano = 2, 4, 8 // of capsEx: no reconnect requests
 		properties["fourCcList"] = fourCCs
-		properties["videoFourCcInfoMap"] = amf0.Object{"avc1": canForward}
+		properties["videoFourCcInfoMap"] = amf0.Object{"avc1": canForward, "hvc1": canForward}
 		properties["audioFourCcInfoMap"] = amf0.Object{"mp4a": canForward}
 		properties["capsEx"] = multitrack | modEx | nano
 	}
@@ -175,6 +176,7 @@ func (c *conn) publish(q *request) error {
 	}
 	req := publication(c.app, c.tcURL, given)
 	req.Remote, req.Kick = remote(c.nc), c.kick
+	req.Role = cmp.Or(req.Role, c.role)
 	c.name = req.Name
 	w, err := c.srv.Publisher.Publish(c.ctx, req)
 	if err != nil {

@@ -27,15 +27,18 @@ type conn struct {
 	ctx    context.Context // ends with the reason of a kick
 	cancel context.CancelCauseFunc
 	start  time.Time
+	role   string // of what is published, unless it says otherwise
 
 	// Input. The wall clock is read once per read from the socket.
 	now      time.Time
 	arrived  int64 // now, Unix ns
 	received uint64
-	acked    uint64 // value of received that we acknowledged last
-	window   uint64 // bytes between acknowledgements
-	messages int64  // not yet added to the server's count
-	progress bool   // a message has been completed since the deadline was set
+	acked    uint64    // value of received that we acknowledged last
+	window   uint64    // bytes between acknowledgements
+	spanned  time.Time // since when input has been counted for MaxRate
+	before   uint64    // value of received then
+	messages int64     // not yet added to the server's count
+	progress bool      // a message has been completed since the deadline was set
 	extend   time.Time
 	phase    string // what the deadline is for
 
@@ -101,9 +104,12 @@ func (c *conn) serve() {
 	var format *media.FormatError
 	var unsupported *media.UnsupportedError
 	if c.pub != nil {
-		if stream := c.pub.stream; errors.As(err, &format) || errors.As(err, &unsupported) {
+		switch stream := c.pub.stream; {
+		case errors.As(err, &format), errors.As(err, &unsupported):
 			c.status(stream, "error", "NetStream.Publish.Rejected", err.Error())
 			c.linger = c.flush() == nil
+		case errors.Is(err, ingest.ErrInUse) && !errors.Is(err, errRefused): // whoever has the name has not made way
+			err = c.refuse(stream, err)
 		}
 		if e := guard(func() error { return c.unpublish(err) }); e != nil && err == nil {
 			err = e
@@ -201,7 +207,13 @@ func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.nc.Read(p)
 	c.now = time.Now()
 	c.arrived = c.now.UnixNano()
+	if c.now.Sub(c.spanned) >= rateSpan {
+		c.spanned, c.before = c.now, c.received
+	}
 	c.received += uint64(n)
+	if sum := c.received - c.before; sum > c.srv.maxInSpan() {
+		return 0, media.Formatf("rtmp", "%d bytes in less than %v: no encoder sends so much", sum, rateSpan)
+	}
 	c.srv.stats.bytes.Add(int64(n))
 	if c.messages > 0 {
 		c.srv.stats.messages.Add(c.messages)

@@ -296,3 +296,32 @@ func TestMemoryOfStalledConnections(t *testing.T) {
 		p.hangUp()
 	}
 }
+
+// A flood ends its connection, what an encoder may send does not, however long it goes on.
+func TestMaxRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := gated()
+		s.MaxRate = 3000
+		p := dial(t, s.Server).hello().connect().publish("demo")
+		second := wire(piece{csid: 4, length: 1500, typ: 8, stream: 1, data: "\xaf\x01" + strings.Repeat("x", 126)})
+		for range 11 {
+			second = append(second, 0xc4)
+			second = append(second, strings.Repeat("x", 128)...)
+		}
+		second = second[:len(second)-(128*12-1500)]
+		for range 60 {
+			p.send(second)
+			time.Sleep(time.Second)
+		}
+		if len(s.rec.closed) > 0 {
+			t.Fatalf("ended: %s", s.log)
+		}
+		for range 16 {
+			p.send(second)
+		}
+		p.end()
+		if log := s.log.String(); !strings.Contains(log, "no encoder sends so much") || s.Stats().FormatErrors != 1 {
+			t.Errorf("logged %q", log)
+		}
+	})
+}

@@ -8,15 +8,16 @@ import (
 	"headwater/ingest"
 )
 
-// The query parameters that carry the publish key, which rendition of the stream is published, and what its audio is.
+// The query parameters that carry the publish key, which rendition of the stream is published, as what, and what its audio is.
 const (
 	keyParameter       = "key"
 	renditionParameter = "rendition"
+	roleParameter      = "role"
 	languageParameter  = "language"
 	labelParameter     = "label"
 )
 
-// publication returns what a publication asks for: the name "<app>/<name>", and key, rendition, language and label. Encoders are
+// publication returns what a publication asks for: the name "<app>/<name>", and key, rendition, role, language and label. Encoders are
 // configured by one address or by address and "stream key", and what follows a question mark in either may end up in the
 // publish name, in app or in tcUrl only: parameters are looked for in this order, the closest to the stream first. Empty ones
 // count as none. When app is empty the path of tcUrl stands in for it.
@@ -47,7 +48,7 @@ func publication(app, tcURL, publish string) ingest.Request {
 	}
 	return ingest.Request{
 		Protocol: "rtmp", Name: name, Key: parameter(keyParameter), Rendition: parameter(renditionParameter),
-		Language: parameter(languageParameter), Label: parameter(labelParameter),
+		Role: parameter(roleParameter), Language: parameter(languageParameter), Label: parameter(labelParameter),
 	}
 }
 

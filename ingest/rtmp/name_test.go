@@ -28,6 +28,9 @@ func TestPublication(t *testing.T) {
 			t.Errorf("%q %q %q: %q %q, want %q %q", c.app, c.tcURL, c.publish, got.Name, got.Key, c.name, c.key)
 		}
 	}
+	if got := publication("live?role=primary", "", "cam?role=backup"); got.Role != "backup" {
+		t.Errorf("%+v", got)
+	}
 	got := publication("live?language=en", "rtmp://h/live?label=x", "cam?rendition=de&language=de&label=Deutsch%20(Stadion)")
 	if got.Name != "live/cam" || got.Rendition != "de" || got.Language != "de" || got.Label != "Deutsch (Stadion)" || got.Protocol != "rtmp" {
 		t.Errorf("%+v", got)

@@ -159,7 +159,7 @@ func start(t testing.TB, s *Server, here, there net.Conn) *peer {
 	p := &peer{t: t, nc: here, replies: make(chan string, 100_000), ended: make(chan struct{}), kick: cancel}
 	go func() {
 		defer close(p.ended)
-		s.serveConn(ctx, there)
+		s.serveConn(ctx, there, "")
 	}()
 	return p
 }

@@ -13,12 +13,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"headwater/ingest"
+	"headwater/ingest/flv"
 	"headwater/ingest/poll"
 	"headwater/segmenter/media"
 )
@@ -30,6 +32,8 @@ const (
 	DefaultIdleTimeout      = 10 * time.Second
 	DefaultWriteTimeout     = 5 * time.Second
 	DefaultMaxConns         = 1000
+	// DefaultMaxRate is far more than an encoder sends, also when it catches up with what it has kept back.
+	DefaultMaxRate = 64 << 20 // bytes a second
 )
 
 // ErrStopping is the reason with which publications end when the server stops.
@@ -63,13 +67,18 @@ type Server struct {
 	// PollInterval is how often input is looked for when many publish (see package poll); 0 is its default, negative lets
 	// each connection wait by itself.
 	PollInterval time.Duration
-	MaxConns     int // at one time
+	Awaited      func() bool // whether anybody waits for what comes in (see package poll); nil is that somebody may
+	MaxConns     int         // at one time
+	// MaxRate is how many bytes a second a connection may send on average over rateSpan: one that sends more is ended. Negative is
+	// without limit.
+	MaxRate int
 
 	Log *slog.Logger // gets one record where a connection ends; nil discards
 
+	tags  flv.Counters
 	stats struct {
 		connections, active, refused                   atomic.Int64
-		bytes, messages, leftOut                       atomic.Int64
+		bytes, messages                                atomic.Int64
 		formatErrors, unsupported, timeouts, recovered atomic.Int64
 	}
 }
@@ -81,13 +90,14 @@ type Stats struct {
 	Refused     int64 // turned away: too many, not a publisher, or not allowed to publish
 	Bytes       int64 // received
 	Messages    int64 // received
-	LeftOut     int64 // tracks beside a connection's first that were refused, or given up for what came under their ID
 
 	// Connections that ended because of:
 	FormatErrors      int64 // a peer that sent garbage
 	UnsupportedErrors int64 // something valid that is not handled here
 	Timeouts          int64 // a peer that was too slow
 	Recovered         int64 // a panic in serving it
+
+	Tags flv.Stats // what was passed over or mended in what publications sent
 }
 
 // Stats returns the counts as they are now.
@@ -98,11 +108,11 @@ func (s *Server) Stats() Stats {
 		Refused:           s.stats.refused.Load(),
 		Bytes:             s.stats.bytes.Load(),
 		Messages:          s.stats.messages.Load(),
-		LeftOut:           s.stats.leftOut.Load(),
 		FormatErrors:      s.stats.formatErrors.Load(),
 		UnsupportedErrors: s.stats.unsupported.Load(),
 		Timeouts:          s.stats.timeouts.Load(),
 		Recovered:         s.stats.recovered.Load(),
+		Tags:              s.tags.Stats(),
 	}
 }
 
@@ -123,11 +133,20 @@ func (s *Server) ListenAndServe(ctx context.Context) error {
 // Serve accepts connections until ctx ends, then closes the listener and all connections, waits until their publications
 // have been closed with ErrStopping and returns nil. If the listener fails first it does the same and returns that error.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, ln, ingest.Primary)
+}
+
+// ServeBackup is Serve for a second address: what is published there is a backup unless it says that it is not.
+func (s *Server) ServeBackup(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, ln, ingest.Backup)
+}
+
+func (s *Server) serve(ctx context.Context, ln net.Listener, role string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wrap := func(nc net.Conn) net.Conn { return nc }
 	if s.PollInterval >= 0 {
-		p := &poll.Pool{Interval: s.PollInterval}
+		p := &poll.Pool{Interval: s.PollInterval, Awaited: s.Awaited}
 		defer p.Close() // after the last connection
 		wrap = p.Wrap
 	}
@@ -161,12 +180,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			continue
 		}
 		delay = 0
-		conns.Go(func() { s.serveConn(ctx, wrap(nc)) })
+		conns.Go(func() { s.serveConn(ctx, wrap(nc), role) })
 	}
 }
 
-// serveConn serves one connection to its end.
-func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
+// serveConn serves one connection to its end. What it publishes has that role unless it says otherwise.
+func (s *Server) serveConn(ctx context.Context, nc net.Conn, role string) {
 	s.stats.connections.Add(1)
 	defer s.stats.active.Add(-1)
 	if n := s.stats.active.Add(1); n > int64(cmp.Or(s.MaxConns, DefaultMaxConns)) {
@@ -176,6 +195,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		return
 	}
 	c := newConn(s, nc)
+	c.role = role
 	// The connection's own context ends with a reason, so it is not derived from the one that tells to stop.
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer c.cancel(nil)
@@ -205,6 +225,17 @@ func (s *Server) handshakeTimeout() time.Duration {
 }
 func (s *Server) idleTimeout() time.Duration  { return cmp.Or(s.IdleTimeout, DefaultIdleTimeout) }
 func (s *Server) writeTimeout() time.Duration { return cmp.Or(s.WriteTimeout, DefaultWriteTimeout) }
+
+// rateSpan is for how long input is counted; see MaxRate.
+const rateSpan = 5 * time.Second
+
+// maxInSpan is how many bytes a connection may send in a rateSpan.
+func (s *Server) maxInSpan() uint64 {
+	if s.MaxRate < 0 {
+		return math.MaxUint64
+	}
+	return uint64(cmp.Or(s.MaxRate, DefaultMaxRate)) * uint64(rateSpan/time.Second)
+}
 
 // random is where the handshake's padding comes from.
 var random io.Reader = rand.Reader

@@ -170,16 +170,46 @@ func TestKick(t *testing.T) {
 	}
 }
 
-// An encoder that reconnects while its old connection is half open takes over, when the Gate is set so; and the old
-// publication has been closed by then.
+// An encoder that reconnects while its old connection is half open takes over with its first key frame, when the Gate is set so.
 func TestTakeover(t *testing.T) {
-	s := newServer()
-	s.Publisher = &ingest.Gate{Target: s.rec.target, Takeover: true, Keys: []string{"k"}}
-	old := dial(t, s.Server).hello().connect().publish("demo?key=k")
-	dial(t, s.Server).hello().connect().publish("demo?key=k").hangUp()
-	old.end()
-	if len(s.rec.closed) != 2 || s.rec.closed[0] != ingest.ErrKicked || s.rec.closed[1] != errLost {
-		t.Error(s.rec.closed)
+	d := newDesk()
+	s := newTrackServer(d, &ingest.Gate{Takeover: true, Keys: []string{"k"}})
+	addr, _ := serve(t, s.Server)
+	old := dialAddr(t, addr).hello().connect().publish("cam?key=k")
+	d.expect(t, beganFirst)
+	p := dialAddr(t, addr).hello().connect().publish("cam?key=k")
+	old.media(typeAudio, "af001190")
+	d.expect(t, "live/cam: [mp4a.40.2]")
+	p.media(typeVideo, oneVideo)
+	old.media(typeAudio, "af0121")
+	d.expect(t, "live/cam: 0 at 0")
+	p.media(typeVideo, onePicture)
+	d.expect(t, "live/cam: ended: "+ingest.ErrKicked.Error(), beganFirst, "live/cam: [avc1.42c00d]", "live/cam: 0 at 0")
+	p.media(typeVideo, onePicture)
+	d.expect(t, "live/cam: 0 at 1")
+}
+
+// Where the old publication does not end, the new one is told so with what it sends next.
+func TestTakeoverOfTheStuck(t *testing.T) {
+	d := newDesk()
+	g := &ingest.Gate{Takeover: true, TakeoverWait: time.Millisecond}
+	s := newTrackServer(d, g)
+	addr, _ := serve(t, s.Server)
+	if _, err := g.Publish(t.Context(), ingest.Request{Name: "live/cam"}); err != nil {
+		t.Fatal(err)
+	}
+	p := dialAddr(t, addr).hello().connect().publish("cam")
+	p.media(typeVideo, oneVideo)
+	p.media(typeVideo, onePicture)
+	for deadline := time.Now().Add(30 * time.Second); g.Stats().InUse == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not refused")
+		}
+	}
+	p.media(typeVideo, onePicture)
+	p.expect("1:onStatus 0 <nil> error NetStream.Publish.BadName")
+	for s.Stats().Refused == 0 { // it is counted when all is over
+		time.Sleep(time.Millisecond)
 	}
 }
 

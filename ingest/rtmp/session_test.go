@@ -177,7 +177,7 @@ func TestEnhancedConnect(t *testing.T) {
 		o[k] = v
 	}
 	p.command(0, "connect", 1, o)
-	p.expect("5 ", "6 ", "1 ", "audioFourCcInfoMap:map[mp4a:4] capabilities:127 capsEx:14 fmsVer:FMS/3,5,3,824 fourCcList:[avc1 mp4a] mode:1 videoFourCcInfoMap:map[avc1:4]]")
+	p.expect("5 ", "6 ", "1 ", "audioFourCcInfoMap:map[mp4a:4] capabilities:127 capsEx:14 fmsVer:FMS/3,5,3,824 fourCcList:[avc1 hvc1 mp4a] mode:1 videoFourCcInfoMap:map[avc1:4 hvc1:4]]")
 	p.hangUp()
 }
 
@@ -340,7 +340,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		s := newServer()
 		s.Log = nil
-		s.serveConn(t.Context(), &memConn{in: bytes.NewReader(append(hello(3, simpleC1()), in...))})
+		s.serveConn(t.Context(), &memConn{in: bytes.NewReader(append(hello(3, simpleC1()), in...))}, "")
 		if st := s.Stats(); st.Recovered != 0 {
 			t.Fatal("panic")
 		}

@@ -14,11 +14,11 @@ func (c *conn) demux(w ingest.Writer, req ingest.Request) Demuxer {
 		return c.srv.Demux(w)
 	}
 	return &flv.Demuxer{
-		W:    w,
-		Open: func(track int) (ingest.Writer, error) { return c.publishTrack(track, req) },
+		W:        w,
+		Counters: &c.srv.tags,
+		Open:     func(track int) (ingest.Writer, error) { return c.publishTrack(track, req, w) },
 		LeftOut: func(track int, reason error) {
 			if c.ctx.Err() == nil { // else the connection's end says it all
-				c.srv.stats.leftOut.Add(1)
 				poll.InLine(c.nc, false) // whoever reads the log may be slow
 				c.srv.log().Warn("rtmp track left out", "remote", req.Remote, "stream", c.name, "track", track, "reason", reason)
 				c.resume()
@@ -28,11 +28,11 @@ func (c *conn) demux(w ingest.Writer, req ingest.Request) Demuxer {
 }
 
 // publishTrack asks for one more publication beside the connection's first: that of another track ID (Enhanced RTMP v2).
-func (c *conn) publishTrack(track int, first ingest.Request) (ingest.Writer, error) {
-	poll.InLine(c.nc, false) // a takeover waits
-	first.Track = "track" + strconv.Itoa(track)
-	first.Language, first.Label = "", "" // they are the first track's
-	w, err := c.srv.Publisher.Publish(c.ctx, first)
+func (c *conn) publishTrack(track int, req ingest.Request, first ingest.Writer) (ingest.Writer, error) {
+	poll.InLine(c.nc, false) // to open it may take a while
+	req.Track, req.First = "track"+strconv.Itoa(track), first
+	req.Language, req.Label = "", "" // they are the first track's
+	w, err := c.srv.Publisher.Publish(c.ctx, req)
 	c.resume()
 	return w, err
 }

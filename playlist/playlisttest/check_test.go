@@ -51,7 +51,7 @@ func TestProblems(t *testing.T) {
 		{"video", "TYPE=PART,URI", "type=PART,URI", "attribute list"},
 		{"video", "LAST-PART=0", "LAST-PART=0,", "attribute list"},
 		{"video", "#EXT-X-PROGRAM-DATE-TIME:2025-11-25T01:16:06.123Z\n", "", "EXT-X-PROGRAM-DATE-TIME \"\""},
-		{"video", "01:16:06.123Z", "01:16:06.125Z", "date is off"},
+		{"video", "01:16:06.123Z", "01:16:06.203Z", "date is off"},
 		{"video", "01:16:06.123Z", "01:16:06Z", "EXT-X-PROGRAM-DATE-TIME"},
 		{"discontinuity", "01:16:06.790Z", "01:16:05.123Z", "falls back"},
 		{"discontinuity", "#EXT-X-DISCONTINUITY\n", "", "changes without EXT-X-DISCONTINUITY"},
@@ -77,7 +77,10 @@ func TestProblems(t *testing.T) {
 		{"video", "../audio/index.m3u8", "../audio/index.m3u8?x=1", "rendition report URI"},
 		{"video", ",LAST-PART=0", "", "rendition report"},
 		{"ended", "#EXT-X-ENDLIST\n", "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"p9.m4s\"\n#EXT-X-ENDLIST\n", "something to come"},
-		{"video", "#EXT-X-PART-INF", "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-PART-INF", "unexpected line"},
+		{"video", "#EXT-X-PART-INF", "#EXT-X-PLAYLIST-TYPE:LIVE\n#EXT-X-PART-INF", "EXT-X-PLAYLIST-TYPE"},
+		{"video", "#EXT-X-PART-INF", "#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-PART-INF", "video on demand without an end"},
+		{"video", "#EXT-X-PART-INF", "#EXT-X-START:PRECISE=YES\n#EXT-X-PART-INF", "without TIME-OFFSET"},
+		{"video", "s1764033363.m4s", "../../video/s1764033363.m4s", "URI"},
 		{"video", "#EXT-X-PART-INF", "#EXT-X-STREAM-INF:BANDWIDTH=1\n#EXT-X-PART-INF", "unexpected line"},
 
 		{"multivariant", "#EXT-X-VERSION:1\n", "", "EXT-X-VERSION 0 times"},
@@ -98,6 +101,23 @@ func TestProblems(t *testing.T) {
 		{"multivariant-ladder", "BANDWIDTH=540000,", "BANDWIDTH=1540000,", "do not ascend"},
 		{"multivariant-hdr", "VIDEO-RANGE=SDR,", "", "VIDEO-RANGE on some"},
 		{"multivariant-ladder", "CLOSED-CAPTIONS=NONE,", "", "CLOSED-CAPTIONS"},
+
+		{"sharded", "/s1764033363.m4s", "/s1764033362.m4s", "segment 1764033363: URI"},
+		{"sharded", "https://m2.example.com:8443/live/demo/m1abc/video/s1764033363.m4s", "https://m2.example.com:8443/x/video/s1764033363.m4s", "URI"},
+		{"sharded", "video/s1764033363.m4s", "video/s1764033363.m4s?host=m1", "URI"},
+		{"sharded", "URI=\"p1260000.m4s\"", "URI=\"https://m1.example.com/live/demo/m1abc/video/p1260000.m4s\"", "part 0: URI"},
+		{"sharded", "URI=\"p1860000.m4s\"", "URI=\"https://m1.example.com/live/demo/m1abc/video/p1860000.m4s\"", "hint of"},
+
+		{"multivariant-steered", "#EXT-X-CONTENT-STEERING:SERVER-URI=\"steering.json\",PATHWAY-ID=\"cdn-a\"\n", "", "EXT-X-CONTENT-STEERING 0 times"},
+		{"multivariant-steered", "PATHWAY-ID=\"cdn-a\"\n#EXT-X-MEDIA", "PATHWAY-ID=\"cdn-c\"\n#EXT-X-MEDIA", "first pathway \"cdn-c\""},
+		{"multivariant-steered", "SERVER-URI=\"steering.json\",", "", "#EXT-X-CONTENT-STEERING:PATHWAY-ID"},
+		{"multivariant-steered", "BANDWIDTH=5200000", "BANDWIDTH=5300000", "offers"},
+		{"multivariant-steered", "https://b.example.com/headwater/live/demo/m1abc/video/index.m3u8", "https://b.example.com/live/demo/m1abc/video/index.m3u8", "lies under"},
+		{"multivariant-steered", "https://b.example.com/headwater/live/demo/m1abc/video/index.m3u8", "m1abc/video/index.m3u8", "URI"},
+		{"multivariant-steered", "AUDIO=\"cdn-b/audio\"", "AUDIO=\"cdn-a/audio\"", "is of pathways"},
+		{"multivariant-steered", ",STABLE-VARIANT-ID=\"video\",PATHWAY-ID=\"cdn-b\"", ",STABLE-VARIANT-ID=\"b\",PATHWAY-ID=\"cdn-b\"", "offers"},
+		{"multivariant-steered", ",STABLE-VARIANT-ID=\"video/iframes\",PATHWAY-ID=\"cdn-b\"", ",STABLE-VARIANT-ID=\"video/iframes\"", "PATHWAY-ID \"\""},
+		{"multivariant-steered", "NAME=\"en\"", "NAME=\"en\",PATHWAY-ID=\"cdn-a\"", "PATHWAY-ID in EXT-X-MEDIA"},
 	} {
 		good := golden(t, c.golden)
 		if p := Problems([]byte(good)); len(p) > 0 {
@@ -142,6 +162,8 @@ func TestSuccessionProblems(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		{"#EXT-X-TARGETDURATION:2", "#EXT-X-TARGETDURATION:3", "target duration"},
 		{"PART-TARGET=0.334", "PART-TARGET=0.335", "target duration"},
+		{"#EXT-X-PART-INF", "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-PART-INF", "type or start changed"},
+		{"#EXT-X-PART-INF", "#EXT-X-START:TIME-OFFSET=0\n#EXT-X-PART-INF", "type or start changed"},
 		{"CAN-SKIP-UNTIL=12", "CAN-SKIP-UNTIL=13", "server control"},
 		{"#EXT-X-MEDIA-SEQUENCE:1764033362", "#EXT-X-MEDIA-SEQUENCE:1764033361", "a counter fell"},
 		{"#EXT-X-MEDIA-SEQUENCE:1764033362", "#EXT-X-MEDIA-SEQUENCE:1764033363", "changed"},
@@ -167,6 +189,11 @@ func TestSuccessionProblems(t *testing.T) {
 	ended := golden(t, "ended")
 	if p := strings.Join(SuccessionProblems([]byte(ended), []byte(strings.Replace(ended, "#EXT-X-ENDLIST\n", "", 1))), "\n"); !strings.Contains(p, "follows EXT-X-ENDLIST") {
 		t.Errorf("got %q", p)
+	}
+	event := strings.Replace(ended, "#EXT-X-SERVER-CONTROL", "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-SERVER-CONTROL", 1)
+	shorter := strings.Replace(event, "#EXT-X-MEDIA-SEQUENCE:1764033360", "#EXT-X-MEDIA-SEQUENCE:1764033361", 1)
+	if p := strings.Join(SuccessionProblems([]byte(event), []byte(shorter)), "\n"); !strings.Contains(p, "of type EVENT") {
+		t.Errorf("an event that loses its beginning: got %q", p)
 	}
 	if p := strings.Join(SuccessionProblems([]byte(newer), []byte(older)), "\n"); !strings.Contains(p, "lost parts") {
 		t.Errorf("backwards: got %q", p)

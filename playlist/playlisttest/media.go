@@ -9,22 +9,29 @@ import (
 
 var (
 	decimals5  = regexp.MustCompile(`^\d+\.\d{5,}$`)
-	siblingURI = regexp.MustCompile(`^[A-Za-z0-9._-]+$`) // beside the playlist: no folder, no query
+	siblingURI = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)                                                                  // beside the playlist: no folder, no query
+	rangeURI   = regexp.MustCompile(`^(?:\.\./\.\./[A-Za-z0-9._-]+/|\.\./\.\./\.\./[A-Za-z0-9._-]+/ts/)[A-Za-z0-9._-]+$`) // of a range's playlist
 	reportURI  = regexp.MustCompile(`^\.\./[A-Za-z0-9._~%-]+/index\.m3u8$`)
 	firstRange = regexp.MustCompile(`^[1-9]\d*@0$`) // an I-frame that its segment begins with
 	onceTags   = []string{"#EXTM3U", "#EXT-X-VERSION", "#EXT-X-TARGETDURATION", "#EXT-X-MEDIA-SEQUENCE", "#EXT-X-DISCONTINUITY-SEQUENCE"}
-	atMostOnce = []string{"#EXT-X-SERVER-CONTROL", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-PART-INF", "#EXT-X-INDEPENDENT-SEGMENTS", "#EXT-X-SKIP", "#EXT-X-PRELOAD-HINT", "#EXT-X-ENDLIST"}
+	atMostOnce = []string{"#EXT-X-SERVER-CONTROL", "#EXT-X-I-FRAMES-ONLY", "#EXT-X-PART-INF", "#EXT-X-INDEPENDENT-SEGMENTS", "#EXT-X-SKIP", "#EXT-X-PRELOAD-HINT", "#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE", "#EXT-X-START"}
 	lowLatency = []string{"#EXT-X-SERVER-CONTROL", "#EXT-X-PART-INF", "#EXT-X-PART", "#EXT-X-PRELOAD-HINT", "#EXT-X-RENDITION-REPORT", "#EXT-X-SKIP"}
 )
 
 const (
-	frame = 1.0 / 23 // s, the longest frame that a sum of durations may be off by: films have 23.976 a second
-	tick  = 0.0015   // s, the resolution of EXT-X-PROGRAM-DATE-TIME, with rounding
+	frame      = 1.0 / 23 // s, the longest frame that a sum of durations may be off by: films have 23.976 a second
+	tick       = 0.0015   // s, the resolution of EXT-X-PROGRAM-DATE-TIME, with rounding
+	partsSlack = 0.02     // s by which parts may be removed sooner than three target durations from the end
+	slew       = 0.03     // s by which a date may be off that follows the wall clock
 )
 
 // MediaProblems says how a Media Playlist breaks RFC 8216bis, Apple's authoring specification or the house's own rules.
-func MediaProblems(body []byte) []string {
+func MediaProblems(body []byte) []string { return mediaProblems(body, frame) }
+
+// mediaProblems is MediaProblems where a frame may last so long, s.
+func mediaProblems(body []byte, longest float64) []string {
 	m := Parse(body)
+	m.longest = longest
 	m.checkHead()
 	m.checkSegments()
 	m.checkParts()
@@ -80,8 +87,20 @@ func (m *Media) checkHead() {
 				m.bad("%s in a playlist without low latency", tag)
 			}
 		}
-	} else if m.Control["CAN-BLOCK-RELOAD"] != "YES" {
+	} else if m.Control["CAN-BLOCK-RELOAD"] != "YES" && m.Type != "VOD" {
 		m.bad("no CAN-BLOCK-RELOAD")
+	}
+	switch m.Type {
+	case "", "EVENT":
+	case "VOD":
+		if !m.End || m.count["#EXT-X-SERVER-CONTROL"] > 0 {
+			m.bad("video on demand without an end, or with something to wait for")
+		}
+	default:
+		m.bad("EXT-X-PLAYLIST-TYPE %q", m.Type)
+	}
+	if m.Start != nil && m.Start["TIME-OFFSET"] == "" {
+		m.bad("EXT-X-START without TIME-OFFSET")
 	}
 	if m.PartInf != nil {
 		if m.PartTarget <= 0 {
@@ -138,7 +157,7 @@ func (m *Media) checkSegments() {
 	uris := map[string]bool{}
 	var prev *Segment
 	check := func(s *Segment) {
-		if !m.TS() && (s.Map == "" || !siblingURI.MatchString(s.Map)) {
+		if !m.TS() && (s.Map == "" || !m.besides(s.Map)) {
 			m.bad("segment %d: EXT-X-MAP URI %q", s.MSN, s.Map)
 		}
 		at, err := parsePDT(s.PDT)
@@ -147,7 +166,7 @@ func (m *Media) checkSegments() {
 		}
 		if prev != nil && !s.Discontinuity {
 			before, _ := parsePDT(prev.PDT)
-			if off := at.Sub(before).Seconds() - seconds(prev.Duration); math.Abs(off) > tick {
+			if off := at.Sub(before).Seconds() - seconds(prev.Duration); math.Abs(off) > tick+slew {
 				m.bad("segment %d: date is off by %.5f s from the one before and its duration", s.MSN, off)
 			}
 			if prev.Map != s.Map {
@@ -170,7 +189,7 @@ func (m *Media) checkSegments() {
 		if d := seconds(s.Duration); d <= 0 || math.Floor(d+0.5) > float64(m.Target) {
 			m.bad("segment %d: duration %s, target %d", s.MSN, s.Duration, m.Target)
 		}
-		if !siblingURI.MatchString(s.URI) || uris[s.URI] {
+		if !m.besides(s.URI) || uris[s.URI] {
 			m.bad("segment %d: URI %q", s.MSN, s.URI)
 		}
 		uris[s.URI] = true
@@ -227,12 +246,12 @@ func (m *Media) checkParts() {
 			if toEnd >= float64(3*m.Target) {
 				m.bad("segment %d has parts %v s from the end", s.MSN, toEnd)
 			}
-			if sum := s.partSum(); math.Abs(sum-seconds(s.Duration)) > frame {
+			if sum := s.partSum(); math.Abs(sum-seconds(s.Duration)) > m.longest {
 				m.bad("segment %d lasts %s s, its parts %v s", s.MSN, s.Duration, sum)
 			}
 		case !s.Gap && seen:
 			m.bad("segment %d has no parts and an earlier one has", s.MSN)
-		case !s.Gap && toEnd < float64(3*m.Target)-1e-4:
+		case !s.Gap && toEnd < float64(3*m.Target)-partsSlack:
 			m.bad("segment %d has no parts %v s from the end", s.MSN, toEnd)
 		}
 	}

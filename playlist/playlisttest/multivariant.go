@@ -10,6 +10,9 @@ import (
 // MultivariantProblems says how a Multivariant Playlist breaks RFC 8216bis, Apple's authoring specification or the house's
 // own rules.
 func MultivariantProblems(body []byte) []string {
+	if steered(body) {
+		return append(commonProblems(string(body)), steeredProblems(body)...)
+	}
 	out := commonProblems(string(body))
 	bad := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	count := map[string]int{}
@@ -88,10 +91,10 @@ func MultivariantProblems(body []byte) []string {
 			}
 			video := false
 			for c := range strings.SplitSeq(a["CODECS"], ",") {
-				if !codecString.MatchString(c) {
+				if !videoCodec.MatchString(c) && !audioCodec.MatchString(c) {
 					bad("codec %q", c)
 				}
-				video = video || strings.HasPrefix(c, "avc1.")
+				video = video || videoCodec.MatchString(c)
 			}
 			if video != (a["RESOLUTION"] != "") || video != frameRate.MatchString(a["FRAME-RATE"]) {
 				bad("RESOLUTION=%s FRAME-RATE=%s of %s", a["RESOLUTION"], a["FRAME-RATE"], a["CODECS"])
@@ -185,7 +188,7 @@ func iframeProblems(a map[string]string) (out []string) {
 	if b := seconds(a["BANDWIDTH"]); b < 100 || b < seconds(a["AVERAGE-BANDWIDTH"]) {
 		bad("BANDWIDTH=%s, AVERAGE-BANDWIDTH=%s", a["BANDWIDTH"], a["AVERAGE-BANDWIDTH"])
 	}
-	if c := a["CODECS"]; !codecString.MatchString(c) || !strings.HasPrefix(c, "avc1.") {
+	if c := a["CODECS"]; !videoCodec.MatchString(c) {
 		bad("CODECS %q", c)
 	}
 	if u := a["URI"]; strings.ContainsAny(u, "?#\\ ") || strings.HasPrefix(u, "/") {
@@ -195,7 +198,8 @@ func iframeProblems(a map[string]string) (out []string) {
 }
 
 var (
-	stableID    = regexp.MustCompile(`^[A-Za-z0-9+/=._-]+$`)
-	codecString = regexp.MustCompile(`^(avc1\.[0-9a-f]{6}|mp4a\.40\.(2|5|29|42))$`)
-	frameRate   = regexp.MustCompile(`^\d+\.\d{3}$`)
+	stableID   = regexp.MustCompile(`^[A-Za-z0-9+/=._-]+$`)
+	videoCodec = regexp.MustCompile(`^(avc1\.[0-9a-f]{6}|hvc1\.[1-9]\d*\.[0-9A-F]{1,8}\.[LH]\d+(\.[0-9A-F]{1,2}){0,6})$`)
+	audioCodec = regexp.MustCompile(`^mp4a\.40\.(2|5|29|42)$`)
+	frameRate  = regexp.MustCompile(`^\d+\.\d{3}$`)
 )

@@ -18,12 +18,17 @@ type Media struct {
 	Control, PartInf map[string]string
 	PartTarget       float64
 	Independent, End bool
-	IFrames          bool   // EXT-X-I-FRAMES-ONLY
-	Hint             string // URI of the hinted part
+	IFrames          bool              // EXT-X-I-FRAMES-ONLY
+	Type             string            // EXT-X-PLAYLIST-TYPE
+	Start            map[string]string // EXT-X-START; nil: none
+	Hint             string            // URI of the hinted part
 	Reports          []map[string]string
 	Segments         []Segment
 	Open             *Segment // parts after the last segment; nil when there is none
 
+	longest  float64        // s, that a frame may last
+	near     bool           // something lies beside the playlist
+	folder   string         // of what lies on other hosts: its path up to the names
 	count    map[string]int // lines of each tag
 	problems []string
 }
@@ -139,6 +144,12 @@ func Parse(body []byte) *Media {
 		case "#EXT-X-PART-INF":
 			m.PartInf = m.attributes(tag, value)
 			m.PartTarget = seconds(m.PartInf["PART-TARGET"])
+			header(tag)
+		case "#EXT-X-PLAYLIST-TYPE":
+			m.Type = value
+			header(tag)
+		case "#EXT-X-START":
+			m.Start = m.attributes(tag, value)
 			header(tag)
 		case "#EXT-X-INDEPENDENT-SEGMENTS":
 			m.Independent = true

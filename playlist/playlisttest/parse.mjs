@@ -12,7 +12,8 @@ function hls(text, errors, facts) {
     if (p.playlistParsingError) errors.push('hls.js: ' + p.playlistParsingError.message);
     const media = M3U8Parser.parseMasterPlaylistMedia(text, base, p);
     facts.hls = {
-      levels: p.levels.map((l) => ({ url: l.url, bitrate: l.bitrate, width: l.width || 0, height: l.height || 0, video: l.videoCodec || '', audio: l.audioCodec || '' })),
+      levels: p.levels.map((l) => ({ url: l.url, bitrate: l.bitrate, width: l.width || 0, height: l.height || 0, video: l.videoCodec || '', audio: l.audioCodec || '', pathway: l.attrs['PATHWAY-ID'] || '' })),
+      steering: p.contentSteering ? { uri: p.contentSteering.uri, pathway: p.contentSteering.pathwayId } : null,
       audio: (media.AUDIO || []).map((a) => ({ url: a.url, name: a.name, lang: a.lang || '', default: a.default, channels: a.channels || '' })),
       iframes: p.iframeVariants.map((l) => ({ url: l.url })),
     };
@@ -44,6 +45,8 @@ function videojs(text, errors, facts) {
     segments: (m.segments || []).map((s) => ({ uri: s.uri, duration: s.duration, map: s.map ? s.map.uri : '', range: s.byterange ? `${s.byterange.length}@${s.byterange.offset}` : '' })),
     iframesOnly: !!m.iFramesOnly, iframes: (m.iFramePlaylists || []).map((s) => s.uri),
     playlists: (m.playlists || []).map((s) => s.uri),
+    pathways: (m.playlists || []).map((s) => s.attributes['PATHWAY-ID'] || ''),
+    steering: m.contentSteering ? { uri: m.contentSteering.serverUri, pathway: m.contentSteering.pathwayId } : null,
     ended: !!m.endList,
   };
 }

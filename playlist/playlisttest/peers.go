@@ -18,11 +18,14 @@ import (
 )
 
 // Problems says how a playlist of either kind breaks the rules, by this package's own parser alone. It is cheap.
-func Problems(body []byte) []string {
+func Problems(body []byte) []string { return problems(body, frame) }
+
+// problems is Problems where a frame may last so long, s.
+func problems(body []byte, longest float64) []string {
 	if IsMultivariant(body) {
 		return MultivariantProblems(body)
 	}
-	return MediaProblems(body)
+	return mediaProblems(body, longest)
 }
 
 // ReportProblems says whether a Media Playlist has not that many EXT-X-RENDITION-REPORTs: one for each of the other
@@ -46,7 +49,19 @@ func CheckReports(t testing.TB, body []byte, n int) {
 // understands something else by it. Where node is missing it does without the latter two; see RequirePeers.
 func Check(t testing.TB, body []byte) {
 	t.Helper()
-	problems := append(Problems(body), grafovProblems(body)...)
+	check(t, body, frame)
+}
+
+// CheckDropping is Check for what an encoder sends that leaves frames out when the machine is busy: the frame before them lasts longer
+// than what is left of its part, whose duration is bounded, and the media of the next segment begins that much sooner.
+func CheckDropping(t testing.TB, body []byte) {
+	t.Helper()
+	check(t, body, 2*frame)
+}
+
+func check(t testing.TB, body []byte, longest float64) {
+	t.Helper()
+	problems := append(problems(body, longest), grafovProblems(body)...)
 	if p, err := theParsers(); err == nil {
 		more, err := p.ask(body)
 		if err != nil {
@@ -195,8 +210,11 @@ type answer struct {
 				SN          uint64
 				Index       int
 			}
-			Levels []struct{ URL string }
-			Audio  []struct{ URL, Name string }
+			Levels []struct{ URL, Pathway string }
+			// Of EXT-X-CONTENT-STEERING.
+			Steering *struct{ URI, Pathway string }
+
+			Audio []struct{ URL, Name string }
 
 			IFrames []struct{ URL string }
 		}
@@ -207,6 +225,8 @@ type answer struct {
 				Range    string
 			}
 			Playlists, IFrames []string
+			Pathways           []string // of Playlists
+			Steering           *struct{ URI, Pathway string }
 			Ended, IFramesOnly bool
 		}
 	}
@@ -233,12 +253,29 @@ func (p *parsers) ask(body []byte) ([]string, error) {
 		streams := strings.Count(string(body), "\n#EXT-X-STREAM-INF:")
 		media := strings.Count(string(body), "\n#EXT-X-MEDIA:")
 		iframes := strings.Count(string(body), "\n#EXT-X-I-FRAME-STREAM-INF:")
+		if len(a.Facts.HLS.Levels) != streams || len(a.Facts.Videojs.Playlists) != streams {
+			bad("hls.js: %d variants, m3u8-parser: %d of %d", len(a.Facts.HLS.Levels), len(a.Facts.Videojs.Playlists), streams)
+			return out, nil
+		}
 		if h := &a.Facts.HLS; len(h.Levels) != streams || len(h.Audio) != media || len(h.IFrames) != iframes {
 			bad("hls.js: %d variants, %d audio renditions and %d I-frame playlists of %d, %d and %d",
 				len(h.Levels), len(h.Audio), len(h.IFrames), streams, media, iframes)
 		}
 		if v := &a.Facts.Videojs; len(v.Playlists) != streams || len(v.IFrames) != iframes {
 			bad("m3u8-parser: %d variants and %d I-frame playlists of %d and %d", len(v.Playlists), len(v.IFrames), streams, iframes)
+		}
+		steering, pathways := pathwaysOf(body)
+		for i, id := range pathways {
+			if a.Facts.HLS.Levels[i].Pathway != id || a.Facts.Videojs.Pathways[i] != id {
+				bad("variant %d of pathway %q is hls.js' of %q, m3u8-parser's of %q", i, id, a.Facts.HLS.Levels[i].Pathway, a.Facts.Videojs.Pathways[i])
+			}
+		}
+		h, v := a.Facts.HLS.Steering, a.Facts.Videojs.Steering
+		if (h == nil) != (steering == nil) || (v == nil) != (steering == nil) {
+			bad("steering %v is hls.js' %v, m3u8-parser's %v", steering, h, v)
+		} else if h != nil && (!strings.HasSuffix(h.URI, strings.TrimPrefix(steering["SERVER-URI"], "..")) || h.Pathway != steering["PATHWAY-ID"] ||
+			v.URI != steering["SERVER-URI"] || v.Pathway != steering["PATHWAY-ID"]) {
+			bad("steering %v is hls.js' %v, m3u8-parser's %v", steering, *h, *v)
 		}
 		return out, nil
 	}

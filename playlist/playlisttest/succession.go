@@ -22,6 +22,12 @@ func SuccessionProblems(older, newer []byte) []string {
 	if a.Target != b.Target || a.PartTarget != b.PartTarget || !reflect.DeepEqual(a.Control, b.Control) {
 		bad("target duration, part target or server control changed: %d, %v, %v; %d, %v, %v", a.Target, a.PartTarget, a.Control, b.Target, b.PartTarget, b.Control)
 	}
+	if a.Type != b.Type || !reflect.DeepEqual(a.Start, b.Start) {
+		bad("type or start changed: %s, %v; %s, %v", a.Type, a.Start, b.Type, b.Start)
+	}
+	if a.Type == "EVENT" && b.MSN != a.MSN || a.Type == "VOD" && (b.MSN != a.MSN || b.end() != a.end()) {
+		bad("of type %s, it was segments %d to %d and is %d to %d", a.Type, a.MSN, a.end(), b.MSN, b.end())
+	}
 	if b.MSN < a.MSN || b.DiscSeq < a.DiscSeq {
 		bad("a counter fell: media sequence %d to %d, discontinuity sequence %d to %d", a.MSN, b.MSN, a.DiscSeq, b.DiscSeq)
 	}

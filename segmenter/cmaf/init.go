@@ -2,7 +2,7 @@
 // Initialization Section, and what stands before the payload of a CMAF chunk. Its output is a function of its
 // arguments alone: no clock, no random number, no map, so that two origins fed alike give identical bytes.
 //
-// It knows H.264 (avc1) and AAC (mp4a). It reads nothing.
+// It knows H.264 (avc1), HEVC (hvc1) and AAC (mp4a). It reads nothing.
 package cmaf
 
 import (
@@ -137,6 +137,14 @@ func displaySize(t *media.Track) (w, h uint32) {
 	return uint32(min(wide, most)), uint32(min(uint64(t.Height)<<16, most))
 }
 
+// configBox is the type of the box that has a video track's configuration record (ISO/IEC 14496-15, 5.4.2.1, 8.4.1.1).
+func configBox(t *media.Track) string {
+	if t.Codec.Type == "hvc1" {
+		return "hvcC"
+	}
+	return "avcC"
+}
+
 // visualEntry is the body of a VisualSampleEntry (ISO/IEC 14496-12, 12.1.3; ISO/IEC 14496-15, 5.4.2).
 func (b *builder) visualEntry(t *media.Track) {
 	b.zero(6)
@@ -151,7 +159,7 @@ func (b *builder) visualEntry(t *media.Track) {
 	b.zero(32) // compressor name
 	b.u16(0x18)
 	b.u16(0xffff)
-	b.box("avcC", func() { b.b = append(b.b, t.Codec.Config...) })
+	b.box(configBox(t), func() { b.b = append(b.b, t.Codec.Config...) })
 	if c := t.Color; c != (media.Color{}) {
 		b.box("colr", func() {
 			b.str("nclx")

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -82,7 +83,7 @@ func ParseAVCConfig(record []byte) (AVCConfig, error) {
 }
 
 // Append appends the record to dst. Profile, compatibility and level are those of the first SPS.
-func (c AVCConfig) Append(dst []byte) ([]byte, error) {
+func (c *AVCConfig) Append(dst []byte) ([]byte, error) {
 	const where = "AVC parameter sets"
 	if len(c.SPS) == 0 || len(c.SPS) > maxSPS || len(c.PPS) == 0 || len(c.PPS) > maxPPS {
 		return nil, media.Formatf(where, "%d SPS and %d PPS do not fit in a configuration record", len(c.SPS), len(c.PPS))
@@ -119,6 +120,23 @@ func (c *AVCConfig) Replace(nal []byte) (changed bool, err error) {
 	if len(nal) > MaxConfig {
 		return false, media.Formatf(name, "is %d bytes long", len(nal))
 	}
+	return replace(list, nal, id)
+}
+
+// Have says whether a parameter set is among those of c, to the byte.
+func (c *AVCConfig) Have(nal []byte) bool {
+	if len(nal) > 0 && nal[0]&0x1f == nalPPS {
+		return contains(c.PPS, nal)
+	}
+	return contains(c.SPS, nal)
+}
+
+func contains(list [][]byte, nal []byte) bool {
+	return slices.ContainsFunc(list, func(have []byte) bool { return bytes.Equal(have, nal) })
+}
+
+// replace puts a parameter set in the place of the one in a list with the same identifier, or adds it.
+func replace(list *[][]byte, nal []byte, id func([]byte) (uint32, error)) (changed bool, err error) {
 	want, err := id(nal)
 	if err != nil {
 		return false, err
@@ -148,21 +166,22 @@ func H264(config []byte) (media.Track, error) {
 	if err != nil {
 		return media.Track{}, err
 	}
+	return s.track("avc1", fmt.Sprintf("avc1.%02x%02x%02x", config[1], config[2], config[3]), config), nil
+}
+
+// track is the track that s describes, with a copy of its configuration record.
+func (s *sps) track(typ, codecs string, config []byte) media.Track {
 	return media.Track{
-		ID:   videoID,
-		Kind: media.Video,
-		Codec: media.Codec{
-			Type:   "avc1",
-			String: fmt.Sprintf("avc1.%02x%02x%02x", config[1], config[2], config[3]),
-			Config: slices.Clone(config),
-		},
+		ID:          videoID,
+		Kind:        media.Video,
+		Codec:       media.Codec{Type: typ, String: codecs, Config: slices.Clone(config)},
 		Timescale:   videoTimescale,
 		Width:       s.width,
 		Height:      s.height,
 		PixelAspect: s.pixelAspect,
 		FrameRate:   s.frameRate,
 		Color:       s.color,
-	}, nil
+	}
 }
 
 // An sps is what is wanted of a sequence parameter set.
@@ -191,12 +210,12 @@ func decodeNAL(where string, nal []byte, f func(r reader) error) error {
 	if len(nal) < 2 || len(nal) > MaxConfig {
 		return media.Formatf(where, "is %d bytes long", len(nal))
 	}
-	return decode(where, unescape(nal[1:]), f)
+	return decode(where, unescape(nil, nal[1:]), f)
 }
 
-// unescape returns a copy of b without emulation_prevention_three_bytes (ITU-T H.264, 7.4.1).
-func unescape(b []byte) []byte {
-	out := make([]byte, 0, len(b))
+// unescape appends b to out without emulation_prevention_three_bytes (ITU-T H.264, 7.4.1).
+func unescape(out, b []byte) []byte {
+	out = slices.Grow(out, len(b))
 	zeros := 0
 	for _, c := range b {
 		if zeros >= 2 && c == 3 {
@@ -351,6 +370,21 @@ const (
 
 // readVUI reads vui_parameters (ITU-T H.264, E.1.1) as far as the timing; what follows is for ParsePictureTiming.
 func (s *sps) readVUI(r reader) {
+	s.readPicture(r)
+	if r.flag() {
+		units, scale := r.u(32), r.u(32)
+		// A tick is a field's time. Without fixed_frame_rate_flag this is still the shortest time between frames, which
+		// is what FRAME-RATE, a maximum, asks for. Some encoders put the ticks of their transport here; no level allows
+		// such rates.
+		if units > 0 && uint64(scale) <= 2*uint64(units)*maxFrameRate {
+			s.frameRate = reduce(uint64(scale), 2*uint64(units))
+			s.units, s.scale = units, scale
+		}
+	}
+}
+
+// readPicture reads what vui_parameters say of the picture, which is the same in ITU-T H.265 (E.2.1).
+func (s *sps) readPicture(r reader) {
 	if r.flag() {
 		switch idc := r.u(8); {
 		case idc == extendedSAR:
@@ -378,16 +412,6 @@ func (s *sps) readVUI(r reader) {
 	if r.flag() {
 		r.ue() // chroma_sample_loc_type_top_field
 		r.ue() // chroma_sample_loc_type_bottom_field
-	}
-	if r.flag() {
-		units, scale := r.u(32), r.u(32)
-		// A tick is a field's time. Without fixed_frame_rate_flag this is still the shortest time between frames, which
-		// is what FRAME-RATE, a maximum, asks for. Some encoders put the ticks of their transport here; no level allows
-		// such rates.
-		if units > 0 && uint64(scale) <= 2*uint64(units)*maxFrameRate {
-			s.frameRate = reduce(uint64(scale), 2*uint64(units))
-			s.units, s.scale = units, scale
-		}
 	}
 }
 

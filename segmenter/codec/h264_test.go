@@ -244,7 +244,7 @@ func TestAVCConfigReplace(t *testing.T) {
 			t.Errorf("Replace(%.8x) accepted", nal)
 		}
 	}
-	if _, err := (AVCConfig{LengthSize: 4, SPS: [][]byte{first}}).Append(nil); err == nil {
+	if _, err := (&AVCConfig{LengthSize: 4, SPS: [][]byte{first}}).Append(nil); err == nil {
 		t.Error("a record without PPS")
 	}
 }

@@ -9,6 +9,7 @@ import (
 const (
 	nalSEI        = 6
 	seiPicTiming  = 1  // payloadType (ITU-T H.264, D.1.1)
+	seiRecovery   = 6  // likewise, and in ITU-T H.265, D.2.1
 	maxCPB        = 32 // cpb_cnt_minus1 is 31 at most (ITU-T H.264, E.2.2)
 	defaultOffset = 24 // time_offset_length where no HRD parameters state it (ITU-T H.264, E.2.2)
 )
@@ -82,26 +83,55 @@ func (p PictureTiming) Clock(sei []byte) (clock int64, err error) {
 	if !p.Told() || len(sei) < 2 || len(sei) > MaxConfig || sei[0]&0x1f != nalSEI {
 		return 0, nil
 	}
-	b := bytes.TrimRight(unescape(sei[1:]), "\x00")
+	b := bytes.TrimRight(unescape(nil, sei[1:]), "\x00")
 	for len(b) > 1 { // more than rbsp_trailing_bits
-		typ, rest, ok := seiNumber(b)
-		size, rest, ok2 := seiNumber(rest)
-		if !ok || !ok2 || size > len(rest) {
+		typ, payload, rest, ok := nextMessage(b)
+		if !ok {
 			return 0, media.Formatf(where, "ends inside a message")
 		}
 		if typ == seiPicTiming {
-			err = decode(where, rest[:size], func(r reader) (err error) {
+			err = decode(where, payload, func(r reader) (err error) {
 				clock, err = p.clock(r)
 				return err
 			})
 			return clock, err
 		}
-		b = rest[size:]
+		b = rest
 	}
 	return 0, nil
 }
 
-// seiNumber reads a payloadType or payloadSize (ITU-T H.264, 7.3.2.3.1).
+// RecoveryPoint says whether a recovery point message (ITU-T H.264, D.1.8; H.265, D.2.8) is in an SEI NAL unit, given without its
+// header. It does not allocate for one of an ordinary length.
+func RecoveryPoint(messages []byte) bool {
+	if len(messages) > MaxConfig {
+		return false
+	}
+	var room [256]byte
+	for b := unescape(room[:0], messages); len(b) > 1; { // more than rbsp_trailing_bits
+		if typ, rest, ok := seiNumber(b); ok && typ == seiRecovery {
+			return len(rest) > 0
+		}
+		_, _, rest, ok := nextMessage(b)
+		if !ok {
+			return false
+		}
+		b = rest
+	}
+	return false
+}
+
+// nextMessage takes the first message off b (ITU-T H.264, 7.3.2.3.1).
+func nextMessage(b []byte) (typ int, payload, rest []byte, ok bool) {
+	typ, rest, ok = seiNumber(b)
+	size, rest, ok2 := seiNumber(rest)
+	if !ok || !ok2 || size > len(rest) {
+		return 0, nil, nil, false
+	}
+	return typ, rest[:size], rest[size:], true
+}
+
+// seiNumber reads a payloadType or payloadSize.
 func seiNumber(b []byte) (n int, rest []byte, ok bool) {
 	for i, c := range b {
 		n += int(c)

@@ -265,6 +265,34 @@ func TestPictureTimingAbsent(t *testing.T) {
 	}
 }
 
+func TestRecoveryPoint(t *testing.T) {
+	for messages, want := range map[string]bool{
+		"06010480":                                        true,
+		"01020000060104" + "80":                           true,
+		"0103000003" + "01060104" + "80":                  true,  // with an emulation prevention byte, which does not count
+		"0104000003" + "010601" + "80":                    false, // there is one that is not
+		"05ff01" + strings.Repeat("06", 256) + "06010480": true,
+		"ff06" + "020006" + "80":                          false, // type 261
+		"0601":                                            true,
+		"05ff":                                            false,
+		"ffff":                                            false,
+		"06":                                              false,
+		"80":                                              false,
+		"":                                                false,
+	} {
+		b, err := hex.DecodeString(messages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := RecoveryPoint(b); got != want {
+			t.Errorf("%s: %v", messages, got)
+		}
+		if n := testing.AllocsPerRun(10, func() { RecoveryPoint(b) }); len(b) <= 256 && n > 0 {
+			t.Errorf("%s: %v allocations", messages, n)
+		}
+	}
+}
+
 func TestClockMalformedSEI(t *testing.T) {
 	p, err := ParsePictureTiming(spsBits{profile: 77, timing: fifty, structs: true}.nal())
 	if err != nil {
@@ -295,6 +323,7 @@ func FuzzClock(f *testing.F) {
 		if err != nil && (!errors.As(err, &format) || p.Told()) {
 			t.Fatalf("%T, %+v", err, p)
 		}
+		RecoveryPoint(nal)
 		got, err := p.Clock(nal)
 		if err != nil && !errors.As(err, &format) || got < 0 || got > media.Day || err != nil && got != 0 {
 			t.Fatalf("%d, %v", got, err)

@@ -29,12 +29,12 @@ func (k Kind) String() string {
 
 // A Codec describes how to decode a track.
 type Codec struct {
-	// Type is the sample entry's four-character code (ISO/IEC 14496-12, 8.5.2): "avc1", "mp4a".
+	// Type is the sample entry's four-character code (ISO/IEC 14496-12, 8.5.2): "avc1", "hvc1", "mp4a".
 	Type string
 	// String is the element of a CODECS attribute (RFC 6381): "avc1.640029", "mp4a.40.2".
 	String string
 	// Config is the configuration record that the encoder sent, unchanged: an AVCDecoderConfigurationRecord
-	// (ISO/IEC 14496-15, 5.3.3.1) or an AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1). Nobody modifies it after the
+	// (ISO/IEC 14496-15, 5.3.3.1), a HEVCDecoderConfigurationRecord (8.3.3.1) or an AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1). Nobody modifies it after the
 	// Track has been handed on.
 	Config []byte
 }
@@ -84,14 +84,15 @@ type Track struct {
 // Ready says whether the bitstream has described the track.
 func (t *Track) Ready() bool { return t.Codec.Config != nil }
 
-// A Sample is one coded access unit in decode order. Data is in CMAF sample format (length-prefixed NAL units for H.264)
+// A Sample is one coded access unit in decode order. Data is in CMAF sample format (length-prefixed NAL units for H.264 and HEVC)
 // and belongs to the caller again when the call it was passed to returns.
 type Sample struct {
-	DTS     int64 // Track.Timescale ticks, unwrapped
-	CTO     int32 // PTS - DTS, in the same ticks
-	Sync    bool  // IDR, verified in the bitstream; every audio frame
-	Lost    bool  // input was lost just before this sample
-	Arrived int64 // wall clock of arrival, Unix ns, stamped once per read by the listener
+	DTS      int64 // Track.Timescale ticks, unwrapped
+	CTO      int32 // PTS - DTS, in the same ticks
+	Sync     bool  // IDR, verified in the bitstream; every audio frame
+	Recovery bool  // not Sync, but a CRA picture, or one with a recovery point: as a rule where an open GOP begins
+	Lost     bool  // input was lost just before this sample
+	Arrived  int64 // wall clock of arrival, Unix ns, stamped once per read by the listener
 	// Clock is the time of day that the stream itself gives to what is presented at DTS + CTO, ns after midnight, where midnight
 	// is Day; 0 is none. It is the same in every encoding of one source, and otherwise need not be right.
 	Clock int64

@@ -171,3 +171,40 @@ func TestAudioTimes(t *testing.T) {
 		t.Errorf("%d frames are missing", len(pts))
 	}
 }
+
+// TestHoles: where sound is missing at the beginning or the end of segments that go on without discontinuity, PCRs bridge that
+// (ISO/IEC 13818-1 2.7.2). So little that none is needed changes nothing, nor does any of it beside a picture.
+func TestHoles(t *testing.T) {
+	render := func(msn uint64, video, s *Source, from, to int64) []byte {
+		t.Helper()
+		s.From, s.To = from, to
+		b, err := AppendSegment(nil, msn, video, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	const second = 48000
+	r := check(t,
+		render(0, nil, oneAudio(0, 10), 0, 2*second),
+		render(1, nil, oneAudio(7*second/2, 15), 2*second, 4*second),
+		render(2, nil, oneAudio(5*second, 10), 4*second, 6*second),
+		render(3, nil, oneAudio(6*second, 93), 6*second, 6*second+93*1024))
+	if r.PCRGap > pcrGap || len(r.PCR) < 4*2*25 {
+		t.Errorf("%d PCRs, gap %d", len(r.PCR), r.PCRGap)
+	}
+	key := media.SampleInfo{Duration: 3000, Sync: true}
+	for _, c := range []struct {
+		name     string
+		video    func() *Source
+		from, to int64
+	}{
+		{"little", func() *Source { return nil }, 4*second - second/30, 4*second + 93*1024 + second/30},
+		{"less than the samples", func() *Source { return nil }, 5 * second, 5*second + 1},
+		{"beside a picture", func() *Source { return oneVideo(4*90000, key, key) }, 3 * second, 7 * second},
+	} {
+		if a, b := render(0, c.video(), oneAudio(4*second, 93), 0, 0), render(0, c.video(), oneAudio(4*second, 93), c.from, c.to); string(a) != string(b) {
+			t.Errorf("%s: another segment", c.name)
+		}
+	}
+}

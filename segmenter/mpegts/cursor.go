@@ -9,6 +9,8 @@ type cursor struct {
 	chunks []Chunk
 	scale  uint32
 	frame  int64 // ticks that an audio frame lasts
+	from   int64 // where the segment begins, ticks; not after t
+	to     int64 // where it ends; 0 is where its samples do
 
 	chunk, row, off int
 	t               int64 // decode time of the sample, or the end of the last; ticks
@@ -31,6 +33,9 @@ func (c *cursor) open(where string, s *Source) (span, error) {
 		return p, media.Formatf(where, "have no timescale")
 	}
 	*c = cursor{chunks: s.Chunks, scale: s.Track.Timescale, frame: int64(s.Track.FrameSamples)}
+	if s.To > s.From {
+		c.to = min(s.To, maxTime)
+	}
 	if c.frame <= 0 {
 		c.frame = 1024
 	}
@@ -69,11 +74,15 @@ func (c *cursor) open(where string, s *Source) (span, error) {
 		}
 		p.bytes += size
 	}
-	p.to = media.Rescale(end, c.scale, clockRate)
+	p.to = media.Rescale(max(end, c.to), c.scale, clockRate)
 	if len(c.chunks) > 0 {
 		c.t = c.chunks[0].Time
 	}
 	c.skip()
+	if c.from = c.t; c.to > 0 {
+		c.from = min(max(s.From, -maxTime), c.t)
+		p.from = min(p.from, media.Rescale(c.from, c.scale, clockRate))
+	}
 	return p, nil
 }
 
@@ -81,6 +90,16 @@ func (c *cursor) done() bool { return c.chunk == len(c.chunks) }
 
 // time is t at 90 kHz.
 func (c *cursor) time() int64 { return media.Rescale(c.t, c.scale, clockRate) }
+
+// due is until when there is nothing more of the stream, at 90 kHz: until the next sample, or the end of the segment. It is not worth a
+// PCR if that is hardly later than the end of the last sample.
+func (c *cursor) due() int64 {
+	t := c.time()
+	if to := media.Rescale(c.to, c.scale, clockRate); c.done() && to > t+pcrGap {
+		return to
+	}
+	return t
+}
 
 // sample returns the sample that the cursor stands before.
 func (c *cursor) sample() (*media.SampleInfo, []byte) {

@@ -41,6 +41,10 @@ type Source struct {
 	// segment with greater negative offsets takes a greater delay by itself. For decode times to run on evenly from segment to
 	// segment, let it be the greatest of all the run's. Presentation times do not depend on it.
 	Delay int64
+	// From and To are where the segment of an audio track begins and ends, in ticks of the track, when samples may be missing there;
+	// both 0 are where its samples do. The segments next to it go on without discontinuity all the same: where there is no video,
+	// PCRs bridge what is missing.
+	From, To int64
 }
 
 const (
@@ -102,6 +106,9 @@ func AppendSegment(dst []byte, msn uint64, video, audio *Source) ([]byte, error)
 	start := len(dst)
 	m.dst = appendPSI(dst, byte(msn&15), video, audio)
 
+	if from := media.Rescale(m.a.from, m.a.scale, clockRate); video == nil && from+pcrGap < m.audioTime() {
+		m.pending = clock{from: from, span: m.audioTime() - from, n: intervals(m.audioTime() - from)}
+	}
 	first := true
 	for !m.v.done() || !m.a.done() {
 		// The first PES packet is one that decoding can start with, even if some audio is for before it.
@@ -219,7 +226,7 @@ func (m *muxer) accessUnit(first bool) error {
 // frames writes the next few audio frames as one PES packet.
 func (m *muxer) frames() {
 	end, size := m.a.group()
-	t, next := m.audioTime(), end.time()
+	t, next := m.audioTime(), end.due()
 	m.tick(t)
 	p := pes{pts: t, dts: t, clock: t, next: next, bound: t, size: size, last: end.done()}
 	switch {

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"testing"
@@ -85,7 +86,7 @@ func TestGivenBack(t *testing.T) {
 	}
 	keep := blobs[3] // the second of the second range
 	blobs = nil
-	limit := time.Now().Add(10 * time.Second)
+	limit := time.Now().Add(30 * time.Second)
 	// The second range is needed, and the last is open.
 	for held(t, f.f) > 4*size && time.Now().Before(limit) {
 		runtime.GC()
@@ -99,6 +100,113 @@ func TestGivenBack(t *testing.T) {
 		t.Errorf("what is still reachable has changed: %v", err)
 	}
 	runtime.KeepAlive(f)
+}
+
+// All views together take no more than an eighth of all addresses: where they do, this does not compile.
+const _ = math.MaxUint/8 - uint64(maxViews*reserve)
+
+// What has been written to somebody is mapped, and unmapped when it cannot be reached any more. What a view does not reach,
+// and what there is no view for, is read.
+func TestViews(t *testing.T) {
+	f := New()
+	if f.f == nil {
+		t.Skip("no anonymous files here")
+	}
+	before := views.Load()
+	f.Append(nil, make([]byte, 100)) // so that no page begins with the next one
+	f.Mark()
+	big := make([]byte, reserve/16*5)
+	for i := range big {
+		big[i] = byte(i * 7 >> 3)
+	}
+	var blobs []Blob
+	for range 4 {
+		blobs = append(blobs, f.Append(nil, big))
+	}
+	check := func(b Blob) {
+		t.Helper()
+		var w bytes.Buffer
+		if err := b.WriteRange(&w, 1000, b.Len()-1000); err != nil || !bytes.Equal(w.Bytes(), big[1000:]) {
+			t.Errorf("other bytes, %v", err)
+		}
+	}
+	check(blobs[0])
+	if n := views.Load() - before; n != 1 {
+		t.Fatalf("%d views, want 1", n)
+	}
+	check(blobs[2])
+	if _, mapped := blobs[2].ext.bytes(blobs[2].off, 1); !mapped {
+		t.Error("what was appended after the view had been made is not in it")
+	}
+	check(blobs[3])
+	if _, mapped := blobs[3].ext.bytes(blobs[3].off, len(big)); mapped {
+		t.Error("a view is larger than its reserve")
+	}
+
+	views.Add(maxViews)
+	f.Mark()
+	b := f.Append(nil, big)
+	check(b)
+	views.Add(-maxViews)
+	if b.ext.view.bytes != nil {
+		t.Error("there are more views than there may be")
+	}
+
+	blobs = nil
+	limit := time.Now().Add(30 * time.Second)
+	for views.Load() > before && time.Now().Before(limit) {
+		runtime.GC()
+		runtime.Gosched()
+	}
+	if n := views.Load() - before; n != 0 {
+		t.Errorf("%d views of what nobody can reach", n)
+	}
+	runtime.KeepAlive(f)
+}
+
+func TestThen(t *testing.T) {
+	kinds(t, func(t *testing.T, f *File) {
+		f.Mark()
+		a, b, c := f.Append([]byte("a"), []byte("bc")), f.Append(nil, []byte("de")), f.Append([]byte("f"), nil)
+		f.Mark()
+		d := f.Append([]byte("g"), nil)
+		if ab, ok := (Blob{}).Then(a); !ok || ab.Len() != 3 {
+			t.Error("nothing follows an empty blob")
+		}
+		for _, c := range []struct {
+			name        string
+			first, then Blob
+			want        string
+			ok          bool
+		}{
+			{"side by side", a, b, "abcde", f.f != nil},
+			{"one between", a, c, "abc", false},
+			{"in the other order", b, a, "de", false},
+			{"another range, given back by itself", c, d, "f", false},
+		} {
+			got, ok := c.first.Then(c.then)
+			text, err := got.Append(nil, 0, got.Len())
+			if want := c.want; ok != c.ok || err != nil || (ok || f.f != nil) && string(text) != want {
+				t.Errorf("%s: %q, %v, %v", c.name, text, ok, err)
+			}
+		}
+	})
+}
+
+func BenchmarkWriteRange(b *testing.B) {
+	for name, f := range map[string]*File{"slices": {}, "anonymous": New()} {
+		b.Run(name, func(b *testing.B) {
+			f.Mark()
+			blob := f.Append(nil, make([]byte, 750<<10))
+			b.SetBytes(int64(blob.Len()))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := blob.WriteRange(io.Discard, 0, blob.Len()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }
 
 // held is how many bytes of memory the file takes.

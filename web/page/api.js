@@ -26,13 +26,25 @@ async function fetchData(path) {
   return response.json();
 }
 
-/** The run that a multivariant playlist leads to: the first directory of its first URI. Null: no such playlist now. */
+/** The run that a multivariant playlist leads to: in its first URI, <run>/<rendition>/index.m3u8. Null: no such playlist now. */
 export async function fetchRun(playlist) {
   // A stream that is warming up holds this request for a few seconds.
   const response = await fetch(playlist, { cache: 'no-store', signal: AbortSignal.timeout(20_000) });
   if (!response.ok) return null;
   const uri = (await response.text()).split('\n').find((line) => line.trim() && !line.startsWith('#'));
-  return uri ? uri.trim().split('/')[0] : null;
+  return uri?.trim().split('/').at(-3) ?? null; // pathways have a host before it
+}
+
+/** What a multivariant playlist says has to be decoded: its CODECS, in a form to be compared. Null: no such playlist now. */
+export async function fetchCodecs(playlist) {
+  const response = await fetch(playlist, { cache: 'no-store', signal: AbortSignal.timeout(20_000) });
+  if (!response.ok) return null;
+  return codecsOf(Array.from((await response.text()).matchAll(/^#EXT-X-STREAM-INF:(?:.*,)?CODECS="([^"]*)"/gm), (found) => found[1]));
+}
+
+/** The CODECS of variants, in a form to be compared. */
+export function codecsOf(variants) {
+  return [...new Set(variants)].sort().join(' ');
 }
 
 /**
@@ -40,7 +52,8 @@ export async function fetchRun(playlist) {
  * are in the stream, not one of an input that is out; of the audio tracks, the first that is in the stream.
  */
 export function trackOf(stream, kind) {
-  const idle = new Set((stream?.inputs ?? []).filter(({ state }) => state !== 'leading' && state !== 'following').map(({ rendition }) => (rendition ? `video_${rendition}` : 'video')));
+  const used = ({ state }) => state === 'leading' || state === 'following' || state === 'standby'; // for that another one is
+  const idle = new Set((stream?.inputs ?? []).filter((input) => !used(input)).map(({ rendition }) => (rendition ? `video_${rendition}` : 'video')));
   const rank = (track) => [track.rendition ? 1 : 0, idle.has(track.rendition) ? 0 : 1, kind === 'video' ? (track.width || 0) * (track.height || 0) : 0, kind === 'video' ? track.bitrate || 0 : 0];
   let best;
   for (const track of stream?.tracks ?? []) {

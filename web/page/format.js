@@ -62,6 +62,11 @@ export function plain(n, digits = 2) {
   return Number.isFinite(n) ? String(Number(n.toFixed(digits))) : none;
 }
 
+/** What the server does about keyframes further apart than a segment may last, after "Long GOPs". */
+export function longText(policy) {
+  return { stretch: 'stretch segments, to 10 s', cut: 'are cut between keyframes', refuse: 'are refused' }[policy] ?? none;
+}
+
 /** "1080p" by the shorter side, so that upright pictures get the name of their class too. */
 export function sizeName(width, height) {
   return width > 0 && height > 0 ? `${Math.min(width, height)}p` : '';

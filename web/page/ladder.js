@@ -1,6 +1,6 @@
 // The ladder: one row for each publication that feeds the stream, and how it fits together with the others.
 
-import { bitRate, milliseconds, none, plain } from './format.js';
+import { bitRate, clockTime, milliseconds, moment, none, plain } from './format.js';
 
 const columns = [
   ['name', 'Rendition'], ['size', 'Size'], ['declared', 'Declared'], ['measured', 'Measured'], ['interval', 'GOP'],
@@ -12,6 +12,7 @@ const states = {
   waiting: ['', 'Waiting'],
   leading: ['good', 'Leading'],
   following: ['calm', 'Following'],
+  standby: ['', 'Standing by'],
   aligning: ['warn', 'Aligning'],
   out: ['warn', 'Out'],
 };
@@ -20,19 +21,20 @@ const assumption = /^assumed\b\s*/;
 const known = ['timestamps', 'time in the stream'];
 
 /**
- * The rows of the ladder as words; none when the stream is not one, that is, when its only input has no name.
+ * The rows of the ladder as words; none when the stream is not one, that is, when its only input has no name
+ * and is no backup.
  * @returns {object[]} one string for each column, kind (of the state), assumed, by (what the place in the ladder rests
  * on, without the word "assumed") and reason (why it is not in, "" if it is)
  */
 export function ladderOf(stream) {
   const inputs = stream?.inputs ?? [];
-  if (inputs.length === 0 || (inputs.length === 1 && !inputs[0].rendition)) return [];
+  if (inputs.length === 0 || (inputs.length === 1 && !inputs[0].rendition && inputs[0].role !== 'backup')) return [];
   return inputs.map((input) => {
     const [kind, state] = states[input.state] ?? ['', input.state || none];
-    const placed = input.state === 'following' || input.state === 'out'; // the leader has none against itself
+    const placed = ['following', 'out', 'standby'].includes(input.state) && input.alignment !== ''; // the leader has none against itself
     const assumed = assumption.test(input.alignment ?? '');
     return {
-      name: input.rendition || 'Source',
+      name: [input.rendition || 'Source', input.role === 'backup' && 'backup'].filter(Boolean).join(', '),
       size: input.width > 0 && input.height > 0 ? `${input.width}×${input.height}` : none,
       declared: bitRate(input.declaredBitrate),
       measured: bitRate(input.bitrate),
@@ -45,16 +47,32 @@ export function ladderOf(stream) {
       kind,
       assumed,
       by: assumed ? input.alignment.replace(assumption, '') : known.includes(input.alignment) && input.state !== 'leading' ? `by ${input.alignment}` : '',
-      reason: input.state === 'out' || input.state === 'aligning' ? input.reason || '' : '',
+      reason: ['out', 'aligning', 'standby'].includes(input.state) ? input.reason || '' : switchText(input),
     };
   });
+}
+
+// Why a rendition went over to this input from the other one.
+const reasons = {
+  silent: 'the other encoder sent nothing for a second',
+  'no key frames': 'the other encoder’s key frames stayed away',
+  disconnected: 'the other encoder left',
+  restarted: 'the other encoder began anew',
+  returned: 'the primary is well again',
+};
+
+/** When and why the input became the one that is used; "" if it has been from the beginning. */
+function switchText({ switched }) {
+  const at = moment(switched?.at);
+  return Number.isNaN(at) ? '' : `used since ${clockTime(at)}: ${reasons[switched.reason] ?? switched.reason}`;
 }
 
 /** The ladder in one sentence: how many there are, and how many of them are not in. */
 export function ladderText(rows) {
   const count = (word) => rows.filter(({ state }) => state === word).length;
-  const away = [['Out', 'out'], ['Aligning', 'aligning'], ['Waiting', 'waiting']].filter(([word]) => count(word) > 0).map(([word, text]) => `${count(word)} ${text}`);
-  return `${[`${rows.length} ${rows.length === 1 ? 'rendition' : 'renditions'}`, ...away].join(', ')}. Skew and lag are against the leading one.`;
+  const away = [['Out', 'out'], ['Aligning', 'aligning'], ['Waiting', 'waiting'], ['Standing by', 'standing by']].filter(([word]) => count(word) > 0).map(([word, text]) => `${count(word)} ${text}`);
+  const what = rows.some(({ name }) => name.endsWith('backup')) ? 'input' : 'rendition';
+  return `${[`${rows.length} ${what}${rows.length === 1 ? '' : 's'}`, ...away].join(', ')}. Skew and lag are against the leading one.`;
 }
 
 /** Shows the ladder on the page. Rows are updated in place, so that a selection survives. */

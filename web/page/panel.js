@@ -2,7 +2,7 @@
 
 import { adviceOf } from './advice.js';
 import { clock, trackOf } from './api.js';
-import { audioText, bitRate, moment, none, plain, seconds, span, videoText } from './format.js';
+import { audioText, bitRate, longText, moment, none, plain, seconds, span, videoText } from './format.js';
 
 const $ = (id) => document.getElementById(id);
 
@@ -36,6 +36,7 @@ export function showSource(stream) {
   put('s-video', stream ? videoText(trackOf(stream, 'video')) : none);
   put('s-audio', stream ? audioText(trackOf(stream, 'audio')) : none);
   put('s-keyframe', stream?.keyframeInterval > 0 ? `${plain(stream.keyframeInterval)} s` : none);
+  put('s-long', longText(stream?.longGOP));
   put('s-target', stream?.targetDuration > 0 ? `target ${plain(stream.targetDuration)} s` : none);
   put('s-part', stream?.partTarget > 0 ? `${plain(stream.partTarget * 1000, 0)} ms` : stream ? 'off, ordinary latency' : none);
 

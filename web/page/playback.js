@@ -1,6 +1,7 @@
 // Playback of one live stream that looks after itself: waits for the encoder, plays, recovers, begins again with a new run.
 
-import { fetchRun, fetchStream } from './api.js';
+import { codecsOf, fetchCodecs, fetchRun, fetchStream } from './api.js';
+import { abrOfParts } from './abr.js';
 import { hlsConfig } from './hls.js';
 import { windowOf } from './timeline.js';
 
@@ -20,7 +21,7 @@ const fatalKept = 20;
 
 /**
  * States: loading, waiting (for the encoder), starting, playing, stalled, paused (by the viewer or by the browser's
- * autoplay policy), failed (this browser can't play it; a new run is tried).
+ * autoplay policy), failed (this browser can't play it; a new run is tried, and the same one when its codecs change).
  * Events: change (state or reason), stream (what the server says of the stream), levels.
  */
 export class Playback extends EventTarget {
@@ -39,6 +40,7 @@ export class Playback extends EventTarget {
   #source;
   #run = null; // being played
   #endedRun = null;
+  #codecs = ''; // of the multivariant playlist that is being played
   #ended = false; // the playlist has ended
   #progress = { at: 0, time: -1 };
   #attempts = 0;
@@ -148,6 +150,7 @@ export class Playback extends EventTarget {
     try {
       const run = await this.#look();
       if (this.reason === 'unreachable') this.#set('waiting');
+      if (this.state === 'failed' && run !== null && run === this.#endedRun && await this.#recoded()) this.#endedRun = null;
       if (run !== null && run !== this.#endedRun && (!this.#active || (this.#run !== null && run !== this.#run))) this.#begin(run);
     } catch {
       if (this.state === 'waiting') this.#set('waiting', 'unreachable');
@@ -166,6 +169,12 @@ export class Playback extends EventTarget {
     return fetchRun(this.#source); // the playlist itself can tell
   }
 
+  /** Whether what could not be decoded has become something else, as when an encoder goes from HEVC to H.264. */
+  async #recoded() {
+    const codecs = await fetchCodecs(this.#source);
+    return codecs !== null && codecs !== this.#codecs;
+  }
+
   // --- beginning and ending ---
 
   #begin(run) {
@@ -177,7 +186,7 @@ export class Playback extends EventTarget {
     this.following = true;
     this.#touch();
     this.#set('starting');
-    if (this.#Hls) this.#attach(new this.#Hls(hlsConfig));
+    if (this.#Hls) this.#attach(new this.#Hls({ ...hlsConfig, abrController: abrOfParts(this.#Hls) }));
     else {
       this.native = true;
       this.#video.src = this.#source;
@@ -212,6 +221,7 @@ export class Playback extends EventTarget {
   #attach(hls) {
     const { Events } = this.#Hls;
     this.hls = hls;
+    hls.on(Events.MANIFEST_LOADED, (_, { levels }) => { this.#codecs = codecsOf(levels.map(({ attrs }) => attrs.CODECS ?? '')); });
     hls.on(Events.MANIFEST_PARSED, () => {
       this.dispatchEvent(new Event('levels'));
       if (this.wanted) this.#start();
@@ -259,7 +269,7 @@ export class Playback extends EventTarget {
     const { ErrorTypes, ErrorDetails } = this.#Hls;
     this.#note(details, error?.message ?? '', type);
     if (details === ErrorDetails.MANIFEST_INCOMPATIBLE_CODECS_ERROR || details === ErrorDetails.BUFFER_INCOMPATIBLE_CODECS_ERROR) {
-      this.#endedRun = this.#run; // another run may be another matter
+      this.#endedRun = this.#run; // another run may be another matter, and so may other codecs
       this.#stop();
       this.#set('failed', 'This browser can’t decode this stream.');
       return;

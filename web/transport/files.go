@@ -28,7 +28,8 @@ type Files struct {
 	now      atomic.Pointer[tls.Certificate]
 	failures atomic.Int64
 
-	loaded, seen stamps // as last read, and as last looked at
+	loaded, seen stamps // as last taken over, and as last looked at
+	refused      bool   // it has been said that what was last looked at cannot be used
 }
 
 // A FileError says what is wrong with a certificate or its key, and what helps.
@@ -166,21 +167,26 @@ func (f *Files) Watch(ctx context.Context) {
 }
 
 // look takes over files that are not as they were loaded, and as they were at the last look. Of those that cannot be used it
-// says so once.
+// says so once, and tries again: that a permission has been mended, or that there are file descriptors again, does not show.
 func (f *Files) look() {
 	s := f.stat()
-	settled := s.same(f.seen)
-	f.seen = s
-	if !settled || s.same(f.loaded) {
+	if !s.same(f.seen) {
+		f.seen, f.refused = s, false
+		return
+	}
+	if s.same(f.loaded) {
+		return
+	}
+	c, err := f.read()
+	if err != nil {
+		if !f.refused {
+			f.refused = true
+			f.failures.Add(1)
+			f.Log.Warn("the changed TLS certificate cannot be used; the one before stays", "err", err)
+		}
 		return
 	}
 	f.loaded = s
-	c, err := f.read()
-	if err != nil {
-		f.failures.Add(1)
-		f.Log.Warn("the changed TLS certificate cannot be used; the one before stays", "err", err)
-		return
-	}
 	f.take(c)
 	f.Log.Info("TLS certificate reloaded", "names", strings.Join(c.Leaf.DNSNames, " "), "until", c.Leaf.NotAfter.Format(time.RFC3339))
 }

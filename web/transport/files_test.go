@@ -152,6 +152,28 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// What could not be used is tried again, since what is mended, the owner of a file for one, may be nothing that is looked at.
+func TestReloadTriesAgain(t *testing.T) {
+	two := makePair(t, "two.test", time.Hour)
+	f := newFiles(t, makePair(t, "one.test", time.Hour))
+	if err := f.Load(); err != nil {
+		t.Fatal(err)
+	}
+	f.write(f.Cert, bytes.Repeat([]byte{'x'}, len(two.cert)), 1)
+	f.write(f.Key, two.key, 1)
+	for range 4 {
+		f.look()
+	}
+	if f.name() != "one.test" || f.Failures() != 1 {
+		t.Errorf("%s after %d failures", f.name(), f.Failures())
+	}
+	f.write(f.Cert, two.cert, 1) // of the same file, size and time
+	f.look()
+	if f.name() != "two.test" || strings.Count(f.log.String(), "level=WARN") != 1 {
+		t.Errorf("%s:\n%s", f.name(), &f.log)
+	}
+}
+
 // What is wrong at the start is one line, of the right file, that says what helps.
 func TestLoadErrors(t *testing.T) {
 	one, two := makePair(t, "one.test", time.Hour), makePair(t, "two.test", time.Hour)

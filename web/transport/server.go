@@ -19,6 +19,8 @@ import (
 
 	"github.com/quic-go/quic-go"
 	"github.com/quic-go/quic-go/http3"
+
+	"headwater/web/conns"
 )
 
 // Limits of HTTP/3. Those of a header's size and of idle connections are the other protocols'.
@@ -28,9 +30,16 @@ const (
 	maxStreams = 100
 	// maxUniStreams is for control, QPACK's two, and some of reserved types (RFC 9114 6.2).
 	maxUniStreams = 16
-	// What may be on its way to us: requests without bodies to speak of.
-	streamWindow = 128 << 10
-	connWindow   = 1 << 20
+	// What may be on its way to us, and has to be kept when it arrives: requests without bodies to speak of.
+	streamWindow = 32 << 10
+	connWindow   = 256 << 10
+	// maxUnverified is how many handshakes may be under way before a client has to show that its address is its own, which
+	// costs it a round trip (Retry; RFC 9000 8.1.2). Until then places can be taken with addresses that are made up.
+	maxUnverified = 64
+	// maxMissing is the streams of a connection that have been opened and have not become a request. quic-go sets no deadline
+	// for that, and does not tell; but requests tell the number of their streams, which are opened in their order. A stream
+	// that is given up before its request has come counts too, but hardly happens.
+	maxMissing = 64
 	// A peer that has gone silent is given up after maxSilence. Held requests are silent by nature, so it is asked meanwhile.
 	maxSilence     = 45 * time.Second
 	keepAliveEvery = 15 * time.Second
@@ -72,6 +81,8 @@ func Listen(addr string, udp bool) (ln net.Listener, conn *net.UDPConn, what str
 type Config struct {
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	NextProtos     []string // of TLS on TCP, beside those of HTTP
+	// Admit is how many HTTP/3 connections there may be; nil sets no limit. The TCP listener has its own.
+	Admit *conns.Port
 	// AltSvcPort is the UDP port that is announced for HTTP/3, where that is mapped from another; 0 is the socket's.
 	AltSvcPort int
 	Log        *slog.Logger // nil discards
@@ -82,16 +93,22 @@ type Server struct {
 	tcp *http.Server
 	ln  net.Listener
 
-	h3   *http3.Server // nil without HTTP/3
-	conn *net.UDPConn
-	base context.Context // of all requests
-	idle time.Duration
+	h3    *http3.Server // nil without HTTP/3
+	conn  *net.UDPConn
+	quic  *quic.Transport // on conn
+	conf  *quic.Config
+	admit *conns.Port     // may be nil
+	base  context.Context // of all requests
+	idle  time.Duration
+	first time.Duration // for a connection's first request; 0 is idle
 
 	handshakes atomic.Int64
+	shaking    atomic.Int64 // QUIC handshakes now
 
 	mu       sync.Mutex // protects what follows
 	conns    map[*conn3]struct{}
 	stopping bool
+	listener *quic.Listener // of quic, once it is served
 }
 
 // New returns a Server with the handler and the limits of srv, which it takes over; conn is nil without HTTP/3.
@@ -115,7 +132,7 @@ func New(srv *http.Server, c Config, ln net.Listener, conn *net.UDPConn) *Server
 	if srv.BaseContext != nil {
 		s.base = srv.BaseContext(ln)
 	}
-	s.idle = srv.IdleTimeout
+	s.idle, s.first, s.admit = srv.IdleTimeout, srv.ReadHeaderTimeout, c.Admit
 	port := c.AltSvcPort
 	if port == 0 {
 		port = conn.LocalAddr().(*net.UDPAddr).Port
@@ -124,25 +141,27 @@ func New(srv *http.Server, c Config, ln net.Listener, conn *net.UDPConn) *Server
 	srv.Handler = handler
 	s.h3 = &http3.Server{
 		Handler:        http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve3(handler, w, r) }),
-		TLSConfig:      &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.GetCertificate},
+		TLSConfig:      http3.ConfigureTLSConfig(&tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.GetCertificate}),
 		MaxHeaderBytes: srv.MaxHeaderBytes,
 		ConnContext:    s.accepted,
-		Logger:         c.Log,
-		QUICConfig: &quic.Config{
-			HandshakeIdleTimeout:           handshakeIdle,
-			MaxIdleTimeout:                 maxSilence,
-			KeepAlivePeriod:                keepAliveEvery,
-			MaxIncomingStreams:             maxStreams,
-			MaxIncomingUniStreams:          maxUniStreams,
-			InitialStreamReceiveWindow:     streamWindow,
-			MaxStreamReceiveWindow:         streamWindow,
-			InitialConnectionReceiveWindow: connWindow,
-			MaxConnectionReceiveWindow:     connWindow,
-			// What comes in 0-RTT can be sent again by whoever has heard it (RFC 8470 2). A GET changes nothing here, but
-			// one that is held takes a place, and the round trip is saved only by who comes back.
-			Allow0RTT: false,
-		},
+		Logger:         slog.New(warnings{c.Log.Handler()}),
 	}
+	s.conf = &quic.Config{
+		HandshakeIdleTimeout:           handshakeIdle,
+		MaxIdleTimeout:                 maxSilence,
+		KeepAlivePeriod:                keepAliveEvery,
+		MaxIncomingStreams:             maxStreams,
+		MaxIncomingUniStreams:          maxUniStreams,
+		InitialStreamReceiveWindow:     streamWindow,
+		MaxStreamReceiveWindow:         streamWindow,
+		InitialConnectionReceiveWindow: connWindow,
+		MaxConnectionReceiveWindow:     connWindow,
+		// What comes in 0-RTT can be sent again by whoever has heard it (RFC 8470 2). A GET changes nothing here, but
+		// one that is held takes a place, and the round trip is saved only by who comes back.
+		Allow0RTT: false,
+	}
+	s.quic = &quic.Transport{Conn: conn, ConnContext: s.enter,
+		VerifySourceAddress: func(net.Addr) bool { return s.shaking.Load() >= maxUnverified }}
 	return s
 }
 
@@ -162,7 +181,7 @@ func (s *Server) Serve() error {
 	}
 	ended := make(chan error, 2)
 	go func() { ended <- closed(s.tcp.ServeTLS(s.ln, "", "")) }()
-	go func() { ended <- closed(s.h3.Serve(s.conn)) }()
+	go func() { ended <- closed(s.serveQUIC()) }()
 	err := <-ended
 	if err != nil {
 		s.Close()
@@ -170,8 +189,24 @@ func (s *Server) Serve() error {
 	return errors.Join(err, <-ended)
 }
 
+// serveQUIC waits for handshakes to end, which early connections would not: there is nothing that the server could send before.
+func (s *Server) serveQUIC() error {
+	ln, err := s.quic.Listen(s.h3.TLSConfig, s.conf)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.listener = ln
+	stopping := s.stopping
+	s.mu.Unlock()
+	if stopping {
+		ln.Close()
+	}
+	return s.h3.ServeListener(ln)
+}
+
 func closed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, quic.ErrTransportClosed) {
 		return nil
 	}
 	return err
@@ -190,8 +225,12 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	for c := range s.conns {
 		c.rest()
 	}
+	if s.listener != nil {
+		s.listener.Close()
+	}
 	s.mu.Unlock()
 	err := s.h3.Shutdown(ctx)
+	s.quic.Close()
 	s.conn.Close()
 	return errors.Join(<-tcp, err)
 }
@@ -201,6 +240,7 @@ func (s *Server) Close() error {
 	err := s.tcp.Close()
 	if s.h3 != nil {
 		err = errors.Join(err, s.h3.Close())
+		s.quic.Close()
 		s.conn.Close()
 	}
 	return err
@@ -216,20 +256,47 @@ type conn3 struct {
 	conn   *quic.Conn
 
 	// The server's mu protects what follows.
-	requests int
+	requests int   // now
+	seen     int64 // requests since it began
+	opened   int64 // streams since it began, as far as their requests tell
 	timer    *time.Timer
 }
 
-type conn3Key struct{}
+type (
+	conn3Key   struct{}
+	shakingKey struct{}
+)
+
+var errCrowded = errors.New("too many connections")
+
+// enter takes a place for a connection whose first packet has come, or refuses it, which costs one packet and keeps nothing
+// (CONNECTION_REFUSED; RFC 9000 5.2.2). ctx ends when the connection does, or its handshake fails.
+func (s *Server) enter(ctx context.Context, _ *quic.ClientInfo) (context.Context, error) {
+	if s.admit != nil {
+		if !s.admit.Enter() {
+			return nil, errCrowded
+		}
+		context.AfterFunc(ctx, s.admit.Leave)
+	}
+	s.shaking.Add(1)
+	shaken := sync.OnceFunc(func() { s.shaking.Add(-1) })
+	context.AfterFunc(ctx, shaken)
+	return context.WithValue(ctx, shakingKey{}, shaken), nil
+}
 
 // accepted makes a connection's requests end with the server's base context too.
 func (s *Server) accepted(ctx context.Context, qc *quic.Conn) context.Context {
+	if shaken, ok := ctx.Value(shakingKey{}).(func()); ok {
+		shaken()
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	unlink := context.AfterFunc(s.base, cancel)
 	c := &conn3{server: s, conn: qc}
 	s.mu.Lock()
 	c.timer = time.AfterFunc(time.Hour, c.expire)
-	c.rest()
+	if c.rest(); s.first > 0 && !s.stopping && (s.idle <= 0 || s.first < s.idle) {
+		c.timer.Reset(s.first)
+	}
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
 	context.AfterFunc(qc.Context(), func() {
@@ -246,7 +313,7 @@ func (s *Server) accepted(ctx context.Context, qc *quic.Conn) context.Context {
 // rest starts the time without a request, if there is none. The server's mu is held.
 func (c *conn3) rest() {
 	switch {
-	case c.requests > 0:
+	case c.requests > 0 || c.conn.Context().Err() != nil: // a timer would keep what is closed in memory
 	case c.server.stopping:
 		c.timer.Reset(goAwayLinger)
 	case c.server.idle > 0:
@@ -271,8 +338,16 @@ func (s *Server) serve3(h http.Handler, w http.ResponseWriter, r *http.Request) 
 	}
 	s.mu.Lock()
 	c.requests++
+	c.seen++
+	if b, ok := r.Body.(interface{ StreamID() quic.StreamID }); ok {
+		c.opened = max(c.opened, int64(b.StreamID())/4+1) // those that clients open are 0, 4, 8 (RFC 9000 2.1)
+	}
+	missing := c.opened - c.seen
 	c.timer.Stop()
 	s.mu.Unlock()
+	if missing > maxMissing {
+		c.conn.CloseWithError(quic.ApplicationErrorCode(http3.ErrCodeExcessiveLoad), "")
+	}
 	defer func() {
 		s.mu.Lock()
 		c.requests--
@@ -280,6 +355,14 @@ func (s *Server) serve3(h http.Handler, w http.ResponseWriter, r *http.Request) 
 		s.mu.Unlock()
 	}()
 	h.ServeHTTP(w, r)
+}
+
+// warnings leaves out what is below them: for whoever is debugging http3 logs every request with its query, which may hold a
+// viewer's token.
+type warnings struct{ slog.Handler }
+
+func (w warnings) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= slog.LevelWarn && w.Handler.Enabled(ctx, l)
 }
 
 // An errorLog takes what net/http complains about. Handshakes fail all day on a public port, for scanners and for clients

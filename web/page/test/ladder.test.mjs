@@ -54,6 +54,21 @@ test('the reason is told of an input that is out or aligning', () => {
   assert.equal(ladderOf({ inputs: [input('360p', 'later')] })[0].state, 'later'); // a state of a newer server
 });
 
+test('a primary and its backup', () => {
+  const at = '2026-01-02T03:04:05Z';
+  const [primary, backup] = ladderOf({ inputs: [
+    input('', 'standby', { role: 'primary', reason: 'the backup feeds it' }),
+    input('', 'leading', { role: 'backup', switched: { at, reason: 'silent' } }),
+  ] });
+  assert.deepEqual([primary.name, primary.state, primary.reason], ['Source', 'Standing by', 'the backup feeds it']);
+  assert.deepEqual([backup.name, backup.state], ['Source, backup', 'Leading']);
+  assert.match(backup.reason, /^used since .*: the other encoder sent nothing for a second$/);
+  assert.match(ladderText([primary, backup]), /^2 inputs, 1 standing by\. /);
+  assert.equal(ladderOf({ inputs: [input('', 'leading', { role: 'backup' })] }).length, 1);
+  const tracks = [video('', 640, 360), video('720p', 1280, 720)];
+  assert.equal(trackOf({ tracks, inputs: [input('720p', 'leading'), input('720p', 'standby', { role: 'backup' })] }, 'video').height, 720);
+});
+
 test('the ladder in a sentence', () => {
   const text = (...given) => ladderText(ladderOf({ inputs: given.map((state) => input('360p', state)) }));
   assert.match(text('leading', 'following'), /^2 renditions\. /);

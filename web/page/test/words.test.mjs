@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { adviceOf, transportNote } from '../advice.js';
 import { Clock } from '../clock.js';
-import { audioText, bitRate, moment, plain, seconds, sizeName, span, splitName, videoText } from '../format.js';
+import { audioText, bitRate, longText, moment, plain, seconds, sizeName, span, splitName, videoText } from '../format.js';
 
 const spaced = (text) => text.replaceAll('\u00a0', ' ');
 
@@ -13,6 +13,7 @@ test('figures', () => {
     [bitRate(849_700), '850 kb/s'], [bitRate(999_600), '1.0 Mb/s'], [bitRate(4_249_000), '4.2 Mb/s'], [bitRate(250e6), '250 Mb/s'], [bitRate(0), '–'], [bitRate(undefined), '–'],
     [span(41_900), '41 s'], [span(59 * 60e3), '59 min'], [span(3 * 3600e3 + 4 * 60e3), '3 h 04 min'], [span(53 * 3600e3), '2 d 5 h'], [span(-5), '0 s'],
     [plain(30), '30'], [plain(30000 / 1001), '29.97'], [plain(8.3333, 1), '8.3'],
+    [longText('stretch'), 'stretch segments, to 10 s'], [longText('cut'), 'are cut between keyframes'], [longText('refuse'), 'are refused'], [longText(''), '–'], [longText(undefined), '–'],
     [sizeName(1920, 1080), '1080p'], [sizeName(1080, 1920), '1080p'], [sizeName(0, 0), ''],
   ];
   for (const [got, want] of cases) assert.equal(spaced(got), want);

@@ -1,0 +1,6 @@
+//go:build race
+
+package casetest
+
+// slow: the race detector makes everything so.
+const slow = true

@@ -1,0 +1,5 @@
+//go:build !race
+
+package segmenter
+
+const raceEnabled = false
