@@ -156,7 +156,6 @@ func (c *client) play(ctx context.Context, nc net.Conn, clip *Clip) error {
 	start := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	<-timer.C
 	for l := (&loop{clip: clip}); ; {
 		f := l.frame()
 		if wait := time.Until(start.Add(time.Duration(f.Time) * time.Millisecond)); wait > 0 {
