@@ -13,6 +13,7 @@ import (
 var (
 	errUnknown      = errors.New("nothing is known under this path")
 	errGone         = errors.New("no longer here")
+	errUnsteered    = errors.New("this stream has no pathways")
 	errNoTS         = errors.New("MPEG-TS carries H.264 and AAC alone here, and this is something else")
 	errPath         = errors.New("not a canonical path")
 	errDirective    = errors.New("malformed delivery directive")
@@ -50,9 +51,11 @@ func judge(err error, td int) verdict {
 		return verdict{status: http.StatusNotFound, cache: maxAge(ageUnknown)}
 	case errors.Is(err, errGone), errors.Is(err, playlist.ErrGone):
 		return verdict{status: http.StatusNotFound, cache: maxAge(max(td, 1))}
+	case errors.Is(err, errUnsteered):
+		return verdict{status: http.StatusGone, cache: maxAge(ageUnknown)}
 	case errors.Is(err, segmenter.ErrNotFound), errors.Is(err, segmenter.ErrNotReady):
 		return verdict{status: http.StatusNotFound, cache: cacheNever}
-	case errors.Is(err, segmenter.ErrTooFar), errors.Is(err, errDirective), errors.Is(err, errPath), errors.Is(err, errBodyBroken), errors.Is(err, errWeighing), errors.Is(err, errTime):
+	case errors.Is(err, segmenter.ErrTooFar), errors.Is(err, errDirective), errors.Is(err, errPath), errors.Is(err, errBodyBroken), errors.Is(err, errWeighing), errors.Is(err, errTime), errors.As(err, new(errClone)):
 		return verdict{status: http.StatusBadRequest, cache: cacheNever}
 	case errors.Is(err, errMethod):
 		return verdict{status: http.StatusMethodNotAllowed, cache: cacheNever}

@@ -13,30 +13,30 @@ import (
 // Header values that many replies share. They are put into header maps as they are, under canonical keys, and nobody
 // modifies them.
 var (
-	anyOrigin    = []string{"*"}
-	exposed      = []string{"Age, Date, ETag, Content-Range, Retry-After, CMSD-Static, CMSD-Dynamic"}
-	allowed      = []string{"GET, HEAD, OPTIONS"}
-	allowedHeads = []string{"Range, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status"}
-	allowedPut   = []string{"GET, HEAD, PUT, OPTIONS"}
-	onlyDelete   = []string{"DELETE"}
-	preflightAge = []string{"86400"}
-	varyEncoding = []string{"Accept-Encoding"}
-	rangeUnit    = []string{"bytes"}
-	nosniff      = []string{"nosniff"}
-	retrySoon    = []string{"1"}
-	closing      = []string{"close"}
-	zeroLength   = []string{"0"}
-	typePlaylist = []string{"application/vnd.apple.mpegurl"}
-	typeVideo    = []string{"video/mp4"}
-	typeAudio    = []string{"audio/mp4"}
-	typeTS       = []string{"video/mp2t"}
-	typeJSON     = []string{"application/json"}
-	typeSteering = []string{"application/vnd.apple.steering-list"} // RFC 8259 with the names of RFC 8216bis 7.2
-	typeText     = []string{"text/plain; charset=utf-8"}
-	cacheMaster  = []string{"public, max-age=3, stale-if-error=60"}
-	cacheForever = []string{"public, max-age=31536000, immutable"} // RFC 8246
-	cacheDay     = []string{"public, max-age=86400"}
-	cacheNever   = []string{"private, no-store"} // some edges honour the one word, some the other
+	anyOrigin      = []string{"*"}
+	exposed        = []string{"Age, Date, ETag, Content-Range, Retry-After, CMSD-Static, CMSD-Dynamic"}
+	allowed        = []string{"GET, HEAD, OPTIONS"}
+	allowedHeads   = []string{"Range, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status"}
+	allowedPathway = []string{"GET, HEAD, PUT, DELETE, OPTIONS"}
+	onlyDelete     = []string{"DELETE"}
+	preflightAge   = []string{"86400"}
+	varyEncoding   = []string{"Accept-Encoding"}
+	rangeUnit      = []string{"bytes"}
+	nosniff        = []string{"nosniff"}
+	retrySoon      = []string{"1"}
+	closing        = []string{"close"}
+	zeroLength     = []string{"0"}
+	typePlaylist   = []string{"application/vnd.apple.mpegurl"}
+	typeVideo      = []string{"video/mp4"}
+	typeAudio      = []string{"audio/mp4"}
+	typeTS         = []string{"video/mp2t"}
+	typeJSON       = []string{"application/json"}
+	typeSteering   = []string{"application/vnd.apple.steering-list"} // RFC 8259 with the names of RFC 8216bis 7.2
+	typeText       = []string{"text/plain; charset=utf-8"}
+	cacheMaster    = []string{"public, max-age=3, stale-if-error=60"}
+	cacheForever   = []string{"public, max-age=31536000, immutable"} // RFC 8246
+	cacheDay       = []string{"public, max-age=86400"}
+	cacheNever     = []string{"private, no-store"} // some edges honour the one word, some the other
 )
 
 // codings are the values of Content-Encoding; Identity has none (RFC 9110 8.4).

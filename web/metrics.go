@@ -110,7 +110,7 @@ type collector struct {
 	streams, publishing, target, keyframe, reconnects, discs *prometheus.Desc
 	inLadder, inKeyframe, skew, lag, active, switches        *prometheus.Desc
 	parts, segments, gaps, samples, sampleBytes              *prometheus.Desc
-	dropped, adjusted, retained, peak, average               *prometheus.Desc
+	dropped, adjusted, retained, peak, average, weight       *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -154,6 +154,7 @@ func newCollector(s *Server) *collector {
 		peak:        desc("rendition_peak_bits_per_second", "Largest bit rate measured.", rendition...),
 		average:     desc("rendition_average_bits_per_second", "Average bit rate measured.", rendition...),
 	}
+	c.weight = desc("pathway_weight", "Weight of a pathway of content steering, by the pattern of streams that it is for.", "streams", "pathway")
 	for _, x := range s.Counters {
 		c.counters = append(c.counters, prometheus.NewDesc(x.Name, x.Help, nil, x.Labels))
 	}
@@ -166,7 +167,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		c.requests, c.bytes, c.broken, c.panics, c.blocked, c.refused, c.delay, c.muxed, c.muxedBytes,
 		c.inLadder, c.inKeyframe, c.skew, c.lag, c.active, c.switches,
 		c.streams, c.publishing, c.target, c.keyframe, c.reconnects, c.discs,
-		c.parts, c.segments, c.gaps, c.samples, c.sampleBytes, c.dropped, c.adjusted, c.retained, c.peak, c.average,
+		c.parts, c.segments, c.gaps, c.samples, c.sampleBytes, c.dropped, c.adjusted, c.retained, c.peak, c.average, c.weight,
 	} {
 		ch <- d
 	}
@@ -263,6 +264,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(c.retained, float64(x.Retained), st.Name, r.ID)
 			gauge(c.peak, float64(x.Peak), st.Name, r.ID)
 			gauge(c.average, float64(x.Average), st.Name, r.ID)
+		}
+	}
+	for _, x := range s.Steerings {
+		for _, p := range x.pathways() {
+			gauge(c.weight, float64(p.Weight), x.streams, p.ID)
 		}
 	}
 	for i, x := range s.Counters {

@@ -83,7 +83,8 @@ func gzipPage(body []byte) []byte {
 }
 
 type pageHandler struct {
-	csp           string
+	scripts       string          // script-src
+	hosts         func() []string // nil: none
 	index, player *pageAsset
 	assets        map[string]*pageAsset // by URL path
 }
@@ -91,12 +92,12 @@ type pageHandler struct {
 // PageHandler serves the pages: the list of live streams at "/", the player of each at "/<app>/<name>/", for any name,
 // because the page waits for streams that are not there yet (without the slash at its end, a redirect to it), and their assets under PagePrefix. What it does not know is
 // 404. rtmpPort is where encoders publish, for the instructions on the page; 0 means RTMP's own, 1935. hosts are the origins
-// ("https://cdn.example.com") that playlists lead to beside this one: the player may fetch from them.
-func PageHandler(rtmpPort int, hosts ...string) http.Handler {
-	return newPageHandler(pageFiles, rtmpPort, hosts...)
+// ("https://cdn.example.com") that playlists lead to beside this one now (nil: none): the player may fetch from them.
+func PageHandler(rtmpPort int, hosts func() []string) http.Handler {
+	return newPageHandler(pageFiles, rtmpPort, hosts)
 }
 
-func newPageHandler(embedded fs.FS, rtmpPort int, hosts ...string) *pageHandler {
+func newPageHandler(embedded fs.FS, rtmpPort int, hosts func() []string) *pageHandler {
 	if rtmpPort == 0 {
 		rtmpPort = 1935
 	}
@@ -126,10 +127,6 @@ func newPageHandler(embedded fs.FS, rtmpPort int, hosts ...string) *pageHandler 
 	if files[hlsVendored] == nil {
 		scripts, src, integrity = "'self' "+hlsCDN, hlsCDN+"/npm/hls.js@"+hlsVersion+"/dist/hls.min.js", hlsIntegrity
 	}
-	elsewhere := ""
-	for _, host := range hosts {
-		elsewhere += " " + host
-	}
 	fill := strings.NewReplacer(
 		"{{base}}", base,
 		"{{hls-src}}", src,
@@ -137,10 +134,7 @@ func newPageHandler(embedded fs.FS, rtmpPort int, hosts ...string) *pageHandler 
 		"{{rtmp-port}}", strconv.Itoa(rtmpPort),
 	)
 	h := &pageHandler{
-		// hls.js feeds the video element from a blob: URL and runs its transmuxer in a worker made of one. Who may frame
-		// the player is left open: it is meant to be embedded.
-		csp: "default-src 'none'; script-src " + scripts + "; style-src 'self'; img-src 'self' data:; connect-src 'self'" + elsewhere + "; " +
-			"media-src 'self'" + elsewhere + " blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'",
+		scripts: scripts, hosts: hosts,
 		assets: make(map[string]*pageAsset, len(files)),
 	}
 	for name, body := range files {
@@ -197,8 +191,21 @@ func isPlayerPath(p string) bool {
 	return ok && name != "" && rest == ""
 }
 
+// csp is the Content-Security-Policy. hls.js feeds the video element from a blob: URL and runs its transmuxer in a worker made of one.
+// Who may frame the player is left open: it is meant to be embedded.
+func (h *pageHandler) csp() string {
+	elsewhere := ""
+	if h.hosts != nil {
+		for _, host := range h.hosts() {
+			elsewhere += " " + host
+		}
+	}
+	return "default-src 'none'; script-src " + h.scripts + "; style-src 'self'; img-src 'self' data:; connect-src 'self'" + elsewhere + "; " +
+		"media-src 'self'" + elsewhere + " blob:; worker-src 'self' blob:; base-uri 'none'; form-action 'none'"
+}
+
 func (h *pageHandler) servePage(w http.ResponseWriter, r *http.Request, page *pageAsset) {
-	w.Header().Set("Content-Security-Policy", h.csp)
+	w.Header().Set("Content-Security-Policy", h.csp())
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	page.serve(w, r)
 }

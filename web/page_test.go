@@ -75,7 +75,7 @@ func assetBase(t *testing.T, h http.Handler) string {
 // Who leaves out the slash at the end gets to the page, of which the relative addresses would be wrong without it.
 func TestPageRedirect(t *testing.T) {
 	s, _ := newLive(t)
-	s.Page = PageHandler(0)
+	s.Page = PageHandler(0, nil)
 	base, _ := listen(t, s)
 	for target, want := range map[string]string{
 		"/live/demo":           "/live/demo/",
@@ -98,7 +98,7 @@ func TestPageRedirect(t *testing.T) {
 }
 
 func TestPageHandler(t *testing.T) {
-	h := newPageHandler(pagesWith(t), 0)
+	h := newPageHandler(pagesWith(t), 0, nil)
 	base := assetBase(t, h)
 	for _, c := range []struct {
 		method, target string
@@ -159,7 +159,7 @@ func TestPageHandler(t *testing.T) {
 }
 
 func TestPageValidators(t *testing.T) {
-	h := newPageHandler(pagesWith(t), 0)
+	h := newPageHandler(pagesWith(t), 0, nil)
 	base := assetBase(t, h)
 	plain := getPage(h, "GET", base+"player.css")
 	coded := getPage(h, "GET", base+"player.css", "Accept-Encoding", "br, gzip;q=0.8")
@@ -227,7 +227,7 @@ func TestPageCSP(t *testing.T) {
 		cdn   bool
 	}{{"built in", pagesWith(t), false}, {"not built in", pagesWithout(t), true}} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newPageHandler(c.files, 0)
+			h := newPageHandler(c.files, 0, nil)
 			for _, target := range []string{"/", "/live/demo/"} {
 				r := getPage(h, "GET", target)
 				csp := r.Header.Get("Content-Security-Policy")
@@ -247,7 +247,7 @@ func TestPageCSP(t *testing.T) {
 					t.Errorf("%s: inline script or style, which the policy forbids", target)
 				}
 			}
-			elsewhere := newPageHandler(c.files, 0, "https://a.test", "http://b.test:81")
+			elsewhere := newPageHandler(c.files, 0, func() []string { return []string{"https://a.test", "http://b.test:81"} })
 			csp := getPage(elsewhere, "GET", "/live/demo/").Header.Get("Content-Security-Policy")
 			for _, want := range []string{"connect-src 'self' https://a.test http://b.test:81; ", "media-src 'self' https://a.test http://b.test:81 blob:; "} {
 				if !strings.Contains(csp, want) {
@@ -319,7 +319,7 @@ func TestPageHLSPinned(t *testing.T) {
 
 // Every module and picture that a page or a module names is there: a name misspelt breaks the page only in a browser.
 func TestPageReferences(t *testing.T) {
-	h := newPageHandler(pagesWith(t), 0)
+	h := newPageHandler(pagesWith(t), 0, nil)
 	base := assetBase(t, h)
 	var pages strings.Builder
 	pages.WriteString(bodyOf(t, getPage(h, "GET", "/")))
@@ -344,7 +344,7 @@ func TestPageReferences(t *testing.T) {
 
 func TestPageRTMPPort(t *testing.T) {
 	for port, want := range map[int]string{0: "1935", 1936: "1936"} {
-		if body := bodyOf(t, getPage(PageHandler(port), "GET", "/")); !strings.Contains(body, `data-rtmp-port="`+want+`"`) {
+		if body := bodyOf(t, getPage(PageHandler(port, nil), "GET", "/")); !strings.Contains(body, `data-rtmp-port="`+want+`"`) {
 			t.Errorf("port %d: the page does not say %s", port, want)
 		}
 	}

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +23,7 @@ const (
 	maxWeighing  = 4 << 10 // bytes of a request
 )
 
-var errWeighing = fmt.Errorf(`want {"weight": N}, N from 0 to %d, and perhaps "streams": the pattern that alone is meant`, MaxWeight)
+var errWeighing = fmt.Errorf(`want {"weight": N}, N from 0 to %d, and perhaps "streams": the pattern that alone is meant, and for a pathway to add "url" and "params"`, MaxWeight)
 
 // A steeringInfo is what /api/pathways says of the streams that have the same pathways.
 type steeringInfo struct {
@@ -35,12 +37,19 @@ type pathwayInfo struct {
 	URL    string  `json:"url"`
 	Weight int     `json:"weight"`
 	Share  float64 `json:"share"` // of the viewers, 0 to 1
+
+	CloneOf string   `json:"clone_of,omitempty"` // the pathway that players make its URIs of
+	Params  []string `json:"params,omitempty"`   // names of what they add to the queries
 }
 
 // A weighing is the body of PUT /api/pathways/<id>.
 type weighing struct {
 	Weight  *int    `json:"weight"`
-	Streams *string `json:"streams"` // nil: wherever there is a pathway of that ID
+	Streams *string `json:"streams"` // nil: wherever there is a pathway of that ID; to add one, everywhere
+
+	// Of a pathway to add.
+	URL    string            `json:"url"`
+	Params map[string]string `json:"params"` // for the queries of its URIs, not for logs
 }
 
 func (s *Server) routePathways(r *mux.Router) {
@@ -53,8 +62,8 @@ func isWeighing(r *http.Request) bool {
 	return r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, pathwaysPath+"/")
 }
 
-// servePathway is GET and PUT /api/pathways/<id>. Both answer with what there is of that pathway; the next manifest that is
-// asked for knows it.
+// servePathway is GET, PUT and DELETE /api/pathways/<id>. The first two answer with what there is of that pathway; the next manifest that is
+// asked for knows it. DELETE, of one that was added, answers with those that are left.
 func (s *Server) servePathway(rw http.ResponseWriter, r *http.Request) {
 	w := rw.(*response)
 	id := strings.TrimPrefix(r.URL.Path, pathwaysPath+"/")
@@ -69,28 +78,64 @@ func (s *Server) servePathway(rw http.ResponseWriter, r *http.Request) {
 			s.fail(w, r, err)
 			return
 		}
+	case http.MethodDelete:
+		if err := s.removeClone(id, r.RemoteAddr); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+		id = ""
 	default:
-		w.Header()["Allow"] = allowedPut
+		w.Header()["Allow"] = allowedPathway
 		s.fail(w, r, errMethod)
 		return
 	}
 	s.showPathways(w, r, id)
 }
 
+// weigh does what a request asks of the pathway of that ID in every Steering that it means and that can.
 func (s *Server) weigh(id string, to weighing, remote string) error {
-	found := false
+	return s.each(func(x *Steering) error {
+		if to.Streams != nil && *to.Streams != x.streams {
+			return errUnknown
+		}
+		var err error
+		if to.URL != "" {
+			err = x.addClone(Pathway{id, to.URL, *to.Weight}, to.Params)
+		} else {
+			err = x.setWeight(id, *to.Weight)
+		}
+		if err == nil {
+			s.log.Info("pathway weighed", "pathway", id, "streams", x.streams, "weight", *to.Weight, "url", to.URL, "remote", remote)
+		}
+		return err
+	})
+}
+
+func (s *Server) removeClone(id, remote string) error {
+	return s.each(func(x *Steering) error {
+		err := x.removeClone(id)
+		if err == nil {
+			s.log.Info("pathway removed", "pathway", id, "streams", x.streams, "remote", remote)
+		}
+		return err
+	})
+}
+
+// each calls f with every Steering. If none could do it, that is an error.
+func (s *Server) each(f func(*Steering) error) error {
+	done, why := false, errUnknown
 	for _, x := range s.Steerings {
-		if to.Streams == nil || *to.Streams == x.streams {
-			if x.setWeight(id, *to.Weight) {
-				found = true
-				s.log.Info("pathway weighed", "pathway", id, "streams", x.streams, "weight", *to.Weight, "remote", remote)
-			}
+		switch err := f(x); {
+		case err == nil:
+			done = true
+		case why == errUnknown, !errors.Is(err, errUnknown) && err != errNoBase:
+			why = err
 		}
 	}
-	if !found {
-		return errUnknown
+	if done {
+		return nil
 	}
-	return nil
+	return why
 }
 
 func (w *response) readWeighing(r *http.Request) (to weighing, err error) {
@@ -116,7 +161,7 @@ func (w *response) readWeighing(r *http.Request) (to weighing, err error) {
 func parseWeighing(body []byte) (to weighing, err error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	if d.Decode(&to) != nil || to.Weight == nil || *to.Weight < 0 || *to.Weight > MaxWeight {
+	if d.Decode(&to) != nil || to.Weight == nil || *to.Weight < 0 || *to.Weight > MaxWeight || to.URL == "" && to.Params != nil {
 		return weighing{}, errWeighing
 	}
 	if _, err := d.Token(); err != io.EOF {
@@ -130,12 +175,17 @@ func (s *Server) showPathways(w *response, r *http.Request, id string) {
 	list := []steeringInfo{}
 	for _, x := range s.Steerings {
 		info := steeringInfo{Streams: x.streams, TTL: x.seconds()}
-		shares := x.shares()
-		for i := range x.pathways {
-			p := &x.pathways[i]
-			if id == "" || id == p.id {
-				info.Pathways = append(info.Pathways, pathwayInfo{p.id, p.url, int(p.weight.Load()), shares[i]})
+		pathways := x.pathways()
+		shares := shares(pathways)
+		for i, p := range pathways {
+			if id != "" && id != p.ID {
+				continue
 			}
+			about := pathwayInfo{ID: p.ID, URL: p.URL, Weight: p.Weight, Share: shares[i]}
+			if c := p.clone; c != nil {
+				about.CloneOf, about.Params = c.base, slices.Sorted(maps.Keys(c.params))
+			}
+			info.Pathways = append(info.Pathways, about)
 		}
 		if len(info.Pathways) > 0 {
 			list = append(list, info)

@@ -1,10 +1,16 @@
 package web
 
 import (
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,18 +39,52 @@ type Pathway struct {
 	Weight  int // 0 to MaxWeight: what share of the viewers it is to get, against the others
 }
 
-// A Steering is the content steering (RFC 8216bis 7) of the streams that have the same pathways. Weights may be changed while it
-// is in use; they are gone when the process ends.
-type Steering struct {
-	streams  string // the pattern of names that it is for; "" is all that no other one is for
-	ttl      time.Duration
-	cache    []string // Cache-Control of a manifest
-	pathways []steered
+var (
+	// pathwayID is what RFC 8216bis 7.2 lets an ID be made of. "." is the ID of what has none (4.4.6.2).
+	pathwayID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+	errBase   = errors.New("write it like https://cdn.example.com, without a slash at its end")
+)
+
+// Check says what is wrong with a pathway.
+func (p Pathway) Check() error {
+	switch {
+	case !pathwayID.MatchString(p.ID) || p.ID == ".":
+		return fmt.Errorf("id %q: letters, digits and ._- are allowed, 64 at most, and not . alone", p.ID)
+	case p.Weight < 0 || p.Weight > MaxWeight:
+		return fmt.Errorf("weight %d is not between 0 and %d", p.Weight, MaxWeight)
+	}
+	return CheckBase(p.URL, true)
 }
 
+// CheckBase says what is wrong with a URL that paths are put after. It stands in playlists and in a page's headers as it is. With a path of
+// its own, objects would have other paths on one host than on another: where path is false, there may be none.
+func CheckBase(s string, path bool) error {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		strings.HasSuffix(s, "/") || strings.ContainsAny(s, "\"'`;, <>\\#?") || u.String() != s || path && strings.Contains(u.Path, "//") {
+		return fmt.Errorf("%q: %w", s, errBase)
+	}
+	if u.Path != "" && !path {
+		return fmt.Errorf("%q: %w, nor any other path", s, errBase)
+	}
+	return nil
+}
+
+// A Steering is the content steering (RFC 8216bis 7) of the streams that have the same pathways. Weights and clones may be changed while it
+// is in use; they are gone when the process ends.
+type Steering struct {
+	streams string // the pattern of names that it is for; "" is all that no other one is for
+	ttl     time.Duration
+	cache   []string // Cache-Control of a manifest
+
+	mu   sync.Mutex                // held by who changes list
+	list atomic.Pointer[[]steered] // never changed: another one takes its place
+}
+
+// A steered is a Pathway as it is in force.
 type steered struct {
-	id, url string
-	weight  atomic.Int64
+	Pathway
+	clone *clone // nil: it is in the playlists
 }
 
 // NewSteering returns the steering of the streams whose names match the pattern ("": all that have no other), with manifests that are asked for again after
@@ -53,36 +93,54 @@ func NewSteering(streams string, ttl time.Duration, pathways []Pathway) *Steerin
 	if ttl <= 0 {
 		ttl = DefaultSteeringTTL
 	}
-	s := &Steering{streams: streams, ttl: ttl, pathways: make([]steered, len(pathways))}
+	s := &Steering{streams: streams, ttl: ttl}
 	// Whoever asks again after the TTL is to get a new one, from his own cache too. No other cache has a use for it: the
 	// query of each viewer differs.
 	s.cache = []string{"private, max-age=" + strconv.Itoa(s.seconds()/2)}
+	list := make([]steered, len(pathways))
 	for i, p := range pathways {
-		x := &s.pathways[i]
-		x.id, x.url = p.ID, p.URL
-		x.weight.Store(int64(p.Weight))
+		list[i] = steered{Pathway: p}
 	}
+	s.list.Store(&list)
 	return s
 }
 
 func (s *Steering) seconds() int { return int(s.ttl / time.Second) }
 
-// setWeight sets the weight of the pathway with that ID. It says false if there is none.
-func (s *Steering) setWeight(id string, weight int) bool {
-	for i := range s.pathways {
-		if x := &s.pathways[i]; x.id == id {
-			x.weight.Store(int64(weight))
-			return true
-		}
+// pathways are those in force, which nobody may change.
+func (s *Steering) pathways() []steered { return *s.list.Load() }
+
+// change lets f make another list of the one in force, of which it is given a copy.
+func (s *Steering) change(f func([]steered) ([]steered, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list, err := f(slices.Clone(s.pathways()))
+	if err == nil {
+		s.list.Store(&list)
 	}
-	return false
+	return err
 }
 
-func (s *Steering) nodes() []rendezvous.Node {
-	nodes := make([]rendezvous.Node, len(s.pathways))
-	for i := range s.pathways {
-		x := &s.pathways[i]
-		nodes[i] = rendezvous.Node{ID: x.id, Weight: int(x.weight.Load())}
+func find(list []steered, id string) int {
+	return slices.IndexFunc(list, func(x steered) bool { return x.ID == id })
+}
+
+// setWeight sets the weight of the pathway with that ID.
+func (s *Steering) setWeight(id string, weight int) error {
+	return s.change(func(list []steered) ([]steered, error) {
+		i := find(list, id)
+		if i < 0 {
+			return nil, errUnknown
+		}
+		list[i].Weight = weight
+		return list, nil
+	})
+}
+
+func nodes(list []steered) []rendezvous.Node {
+	nodes := make([]rendezvous.Node, len(list))
+	for i, x := range list {
+		nodes[i] = rendezvous.Node{ID: x.ID, Weight: x.Weight}
 	}
 	return nodes
 }
@@ -91,9 +149,10 @@ func (s *Steering) nodes() []rendezvous.Node {
 func bucketKey(bucket int) rendezvous.Hash { return rendezvous.New(strconv.Itoa(bucket)) }
 
 // appendManifest appends the steering manifest (RFC 8216bis 7.2) of a bucket. It names every pathway, those without weight last:
-// they are to be had when all others fail. It is a function of the bucket and the weights.
+// they are to be had when all others fail. It is a function of the bucket, the weights and the clones.
 func (s *Steering) appendManifest(dst []byte, bucket int) []byte {
-	nodes := s.nodes()
+	list := s.pathways()
+	nodes := nodes(list)
 	rendezvous.Sort(nodes, bucketKey(bucket))
 	dst = append(dst, `{"VERSION":1,"TTL":`...)
 	dst = strconv.AppendInt(dst, int64(s.seconds()), 10)
@@ -106,33 +165,31 @@ func (s *Steering) appendManifest(dst []byte, bucket int) []byte {
 		}
 		dst = append(append(append(dst, '"'), n.ID...), '"') // pathway IDs need no escapes
 	}
-	return append(dst, "]}\n"...)
+	dst = append(dst, ']')
+	before := `,"PATHWAY-CLONES":[`
+	for _, x := range list {
+		if x.clone != nil {
+			dst = append(append(dst, before...), x.clone.json...)
+			before = ","
+		}
+	}
+	if before == "," {
+		dst = append(dst, ']')
+	}
+	return append(dst, "}\n"...)
 }
 
-// shares returns which part of the buckets each pathway is first for now.
-func (s *Steering) shares() []float64 {
+// shares returns which part of the buckets each of the pathways is first for.
+func shares(list []steered) []float64 {
 	first := map[string]int{}
-	nodes := s.nodes()
+	nodes := nodes(list)
 	for b := range SteeringBuckets {
 		rendezvous.Sort(nodes, bucketKey(b))
 		first[nodes[0].ID]++
 	}
-	out := make([]float64, len(s.pathways))
-	for i := range s.pathways {
-		out[i] = float64(first[s.pathways[i].id]) / SteeringBuckets
-	}
-	return out
-}
-
-// Counters are the weights, for Server.Counters.
-func (s *Steering) Counters() (out []Counter) {
-	for i := range s.pathways {
-		x := &s.pathways[i]
-		out = append(out, Counter{
-			Name: "headwater_pathway_weight", Help: "Weight of a pathway of content steering, by the pattern of streams that it is set for.",
-			Labels: map[string]string{"streams": s.streams, "pathway": x.id}, Gauge: true,
-			Value: func() float64 { return float64(x.weight.Load()) },
-		})
+	out := make([]float64, len(list))
+	for i, x := range list {
+		out[i] = float64(first[x.ID]) / SteeringBuckets
 	}
 	return out
 }
@@ -146,7 +203,8 @@ func isSteering(r *http.Request, _ *mux.RouteMatch) bool {
 // serveSteering answers with the steering manifest of a bucket. Whoever names none, because he comes from the multivariant playlist,
 // is given one at random, which is the one answer here that two who ask alike may get differently, so no
 // cache may keep it; from then on what he gets depends on the URL and the weights, not on him. _HLS_pathway and _HLS_throughput
-// (RFC 8216bis 7.3) change nothing. It is never 429, after which hls.js does not ask again.
+// (RFC 8216bis 7.3) change nothing. A stream without pathways is 410, after which a player that was told of some goes on without asking
+// again (RFC 8216bis 7.3). It is never 429, after which hls.js does not ask again either.
 func (s *Server) serveSteering(rw http.ResponseWriter, r *http.Request) {
 	w := rw.(*response)
 	w.class = ClassSteering
@@ -155,12 +213,16 @@ func (s *Server) serveSteering(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	name := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/"), steeringSuffix)
+	if _, ok := s.Origin.Stream(name); !ok {
+		s.fail(w, r, errUnknown)
+		return
+	}
 	var steering *Steering
-	if _, ok := s.Origin.Stream(name); ok && s.Steering != nil {
+	if s.Steering != nil {
 		steering = s.Steering(name)
 	}
 	if steering == nil {
-		s.fail(w, r, errUnknown)
+		s.fail(w, r, errUnsteered)
 		return
 	}
 	bucket, ok := parseBucket(r.URL.RawQuery)

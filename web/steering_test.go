@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"headwater/playlist"
 )
 
 // steer gives the streams of s two pathways, and live/other none.
@@ -19,7 +21,6 @@ func steer(s *Server) *Steering {
 	x := NewSteering("live/*", 10*time.Second, []Pathway{{"cdn-a", "https://a.test", 100}, {"cdn-b", "https://b.test", 100}})
 	y := NewSteering("event/*", 0, []Pathway{{"cdn-a", "https://a.test", 1}, {"cdn-c", "https://c.test", 0}})
 	s.Steerings = []*Steering{x, y}
-	s.Counters = append(x.Counters(), y.Counters()...)
 	s.Steering = func(stream string) *Steering {
 		switch {
 		case stream == "live/other":
@@ -38,6 +39,14 @@ type manifest struct {
 	TTL      int      `json:"TTL"`
 	Reload   string   `json:"RELOAD-URI"`
 	Priority []string `json:"PATHWAY-PRIORITY"`
+	Clones   []struct {
+		Base string `json:"BASE-ID"`
+		ID   string `json:"ID"`
+		URI  struct {
+			Host   string            `json:"HOST"`
+			Params map[string]string `json:"PARAMS"`
+		} `json:"URI-REPLACEMENT"`
+	} `json:"PATHWAY-CLONES"`
 }
 
 func (r *reply) manifest(t *testing.T) (m manifest) {
@@ -113,7 +122,8 @@ func TestSteeringManifest(t *testing.T) {
 	}{
 		{"GET", "/live/nobody/steering.json", 404, "public, max-age=1"},
 		{"GET", "/live/nobody/steering.json?bucket=7", 404, "public, max-age=1"},
-		{"GET", "/live/other/steering.json?bucket=7", 404, "public, max-age=1"}, // it has no pathways
+		{"GET", "/live/other/steering.json?bucket=7", 410, "public, max-age=1"}, // it has no pathways (any more): RFC 8216bis 7.3
+		{"GET", "/live/other/steering.json", 410, "public, max-age=1"},
 		{"GET", "/live/demo/x/steering.json", 404, ""},
 		{"GET", "/live/steering.json", 404, ""},
 		{"POST", path, 405, "private, no-store"},
@@ -137,16 +147,16 @@ func TestSteeringWeights(t *testing.T) {
 		}
 		return m.Priority
 	}
-	for i, share := range x.shares() {
+	for i, share := range shares(x.pathways()) {
 		if want := []float64{0.6, 0.3, 0.1}[i]; math.Abs(share-want) > 0.04 {
-			t.Errorf("%s: %.3f, want %.3f", x.pathways[i].id, share, want)
+			t.Errorf("%s: %.3f, want %.3f", x.pathways()[i].ID, share, want)
 		}
 	}
 	var before [][]string
 	for b := range SteeringBuckets {
 		before = append(before, order(b))
 	}
-	if !x.setWeight("cdn-a", 0) || x.setWeight("cdn-d", 1) {
+	if x.setWeight("cdn-a", 0) != nil || x.setWeight("cdn-d", 1) != errUnknown {
 		t.Error("setWeight")
 	}
 	for b := range SteeringBuckets {
@@ -159,7 +169,7 @@ func TestSteeringWeights(t *testing.T) {
 	for _, id := range []string{"cdn-b", "cdn-c"} {
 		x.setWeight(id, 0)
 	}
-	if share := x.shares(); min(share[0], share[1], share[2]) < 0.29 {
+	if share := shares(x.pathways()); min(share[0], share[1], share[2]) < 0.29 {
 		t.Errorf("without any weight: %v", share)
 	}
 }
@@ -219,6 +229,7 @@ func TestPathwaysAPI(t *testing.T) {
 		{"/api/pathways/cdn-a", `{"weight": 1e99}`, 400, ""},
 		{"/api/pathways/cdn-a", `{"weight": 1, "wieght": 2}`, 400, ""},
 		{"/api/pathways/cdn-a", `{"weight": 1}{}`, 400, ""},
+		{"/api/pathways/cdn-a", `{"weight": 1, "params": {"a": "b"}}`, 400, ""}, // of what is in the playlists
 		{"/api/pathways/cdn-a", `{}`, 400, ""},
 		{"/api/pathways/cdn-a", ``, 400, ""},
 		{"/api/pathways/cdn-a", `[1]`, 400, ""},
@@ -242,8 +253,8 @@ func TestPathwaysAPI(t *testing.T) {
 	if r := put(ops, "/api/pathways/cdn-b", `{"weight": 0}`); !strings.Contains(r.body, `"weight":0`) || strings.Contains(r.body, "cdn-a") {
 		t.Errorf("answer to PUT: %s", r.body)
 	}
-	if r := call(t.Context(), ops, "DELETE", "/api/pathways/cdn-a"); r.StatusCode != 405 || r.header("Allow") != "GET, HEAD, PUT, OPTIONS" {
-		t.Errorf("DELETE: %d %v", r.StatusCode, r.Header)
+	if r := call(t.Context(), ops, "POST", "/api/pathways/cdn-a"); r.StatusCode != 405 || r.header("Allow") != "GET, HEAD, PUT, DELETE, OPTIONS" {
+		t.Errorf("POST: %d %v", r.StatusCode, r.Header)
 	}
 	if r := put(ops, "/api/pathways", `{"weight": 1}`); r.StatusCode != 405 || r.header("Allow") != "GET, HEAD, OPTIONS" {
 		t.Errorf("PUT of all: %d %v", r.StatusCode, r.Header)
@@ -279,6 +290,107 @@ func TestPathwaysAPI(t *testing.T) {
 	}
 }
 
+// TestPathwayClones: a pathway that is added at run time is a clone (RFC 8216bis 7.2) of one that differs from it in the host's name alone.
+func TestPathwayClones(t *testing.T) {
+	s, _ := newLive(t)
+	steer(s)
+	s.Steerings[1] = NewSteering("event/*", 0, []Pathway{{"cdn-p", "https://p.test:8443/hls", 1}})
+	h, ops := s.Handler(), s.OpsHandler()
+	const manifestPath = "/live/demo/steering.json?bucket=7"
+	before := call(t.Context(), h, "GET", manifestPath)
+	if strings.Contains(before.body, "CLONES") {
+		t.Fatal(before.body)
+	}
+	for _, c := range []struct{ id, body, why string }{
+		{"cdn-d", `{"weight": 1, "url": "http://d.test"}`, "host alone"},      // other scheme
+		{"cdn-d", `{"weight": 1, "url": "https://d.test:444"}`, "host alone"}, // other port
+		{"cdn-d", `{"weight": 1, "url": "https://d.test/x"}`, "host alone"},   // other path
+		{"cdn-d", `{"weight": 1, "url": "https://d.test/"}`, "slash at its end"},
+		{"cdn-d", `{"weight": 1, "url": "d.test"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://u:p@d.test"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://d.test?x=1"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://d.test;"}`, "like https"},
+		{"cdn-a", `{"weight": 1, "url": "https://d.test"}`, "another ID"},
+		{"c,d", `{"weight": 1, "url": "https://d.test"}`, "letters, digits"},
+		{".", `{"weight": 1, "url": "https://d.test"}`, ""},
+		{"cdn-d", `{"weight": 1, "url": "https://d.test", "params": {"": "x"}}`, "params"},
+		{"cdn-d", `{"weight": 1, "url": "https://d.test", "params": {"_HLS_msn": "1"}}`, "_HLS_"},
+		{"cdn-d", `{"weight": 1, "url": "https://d.test", "params": {"a": "` + strings.Repeat("x", maxParam+1) + `"}}`, "256"},
+		{"cdn-d", `{"weight": 1, "url": "https://d.test", "params": {"a": 1}}`, "want"},
+		{"cdn-d", `{"url": "https://d.test"}`, "want"},
+	} {
+		r := put(ops, "/api/pathways/"+c.id, c.body)
+		if c.why != "" && (r.StatusCode != 400 || !strings.Contains(r.body, c.why)) || r.StatusCode < 300 {
+			t.Errorf("%s %s: %d %s", c.id, c.body, r.StatusCode, r.body)
+		}
+	}
+	if again := call(t.Context(), h, "GET", manifestPath); again.body != before.body {
+		t.Errorf("after what was refused: %s", again.body)
+	}
+
+	r := put(ops, "/api/pathways/cdn-d", `{"weight": 1000000, "url": "https://d.test", "params": {"token": "s3cr\"t", "a": "1"}}`)
+	if r.StatusCode != 200 || !strings.Contains(r.body, `"clone_of":"cdn-a","params":["a","token"]`) || strings.Contains(r.body, "s3cr") || strings.Contains(r.body, "event/") {
+		t.Fatalf("%d %s", r.StatusCode, r.body)
+	}
+	r = call(t.Context(), h, "GET", manifestPath)
+	m := r.manifest(t)
+	if len(m.Clones) != 1 || m.Clones[0].Base != "cdn-a" || m.Clones[0].ID != "cdn-d" || m.Clones[0].URI.Host != "d.test" ||
+		m.Clones[0].URI.Params["token"] != `s3cr"t` || len(m.Clones[0].URI.Params) != 2 || m.Priority[0] != "cdn-d" || len(m.Priority) != 3 {
+		t.Fatalf("%s", r.body)
+	}
+	if got := s.CloneHosts(); fmt.Sprint(got) != "[https://d.test]" {
+		t.Errorf("hosts %q", got)
+	}
+	for _, body := range []string{`{"weight": 0}`, `{"weight": 0, "url": "https://d.test", "params": {"a": "1", "token": "s3cr\"t"}}`} { // both only weigh it
+		if r := put(ops, "/api/pathways/cdn-d", body); r.StatusCode != 200 || !strings.Contains(r.body, `"weight":0`) {
+			t.Errorf("%d %s", r.StatusCode, r.body)
+		}
+	}
+	for _, body := range []string{`{"weight": 1, "url": "https://e.test"}`, `{"weight": 1, "url": "https://d.test"}`} {
+		if r := put(ops, "/api/pathways/cdn-d", body); r.StatusCode != 400 || !strings.Contains(r.body, "another ID") {
+			t.Errorf("%s: %d %s", body, r.StatusCode, r.body)
+		}
+	}
+	if r := put(ops, "/api/pathways/cdn-e", `{"weight": 5, "url": "https://e.test", "streams": "live/*"}`); r.StatusCode != 200 {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+	if r := put(ops, "/api/pathways/cdn-q", `{"weight": 5, "url": "https://[::1]:8443/hls"}`); r.StatusCode != 200 || !strings.Contains(r.body, `"clone_of":"cdn-p"`) {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	} else if m := string(s.Steerings[1].appendManifest(nil, 0)); !strings.Contains(m, `{"BASE-ID":"cdn-p","ID":"cdn-q","URI-REPLACEMENT":{"HOST":"[::1]"}}`) {
+		t.Error(m)
+	}
+	if m := call(t.Context(), h, "GET", manifestPath).manifest(t); len(m.Clones) != 2 || len(m.Priority) != 4 {
+		t.Errorf("%+v", m)
+	}
+	metrics := call(t.Context(), ops, "GET", "/metrics").body
+	if !strings.Contains(metrics, `headwater_pathway_weight{pathway="cdn-e",streams="live/*"} 5`) || strings.Contains(metrics, "s3cr") {
+		t.Error(metrics)
+	}
+
+	for _, c := range []struct {
+		id     string
+		status int
+	}{{"cdn-a", 400}, {"cdn-x", 404}, {"cdn-d", 200}, {"cdn-d", 404}, {"cdn-e", 200}, {"cdn-q", 200}} {
+		if r := call(t.Context(), ops, "DELETE", "/api/pathways/"+c.id); r.StatusCode != c.status {
+			t.Errorf("DELETE %s: %d %s", c.id, r.StatusCode, r.body)
+		}
+	}
+	if r := call(t.Context(), h, "DELETE", "/api/pathways/cdn-a"); r.StatusCode != 405 && r.StatusCode != 404 {
+		t.Errorf("DELETE on the media port: %d", r.StatusCode)
+	}
+	if again := call(t.Context(), h, "GET", manifestPath); again.body != before.body {
+		t.Errorf("after all were removed: %s", again.body)
+	}
+	for i := 2; ; i++ { // until there are too many
+		if r := put(ops, fmt.Sprintf("/api/pathways/x%d", i), `{"weight": 1, "url": "https://x.test", "streams": "live/*"}`); r.StatusCode != 200 {
+			if i != playlist.MaxPathways || r.StatusCode != 400 {
+				t.Errorf("pathway %d: %d %s", i+1, r.StatusCode, r.body)
+			}
+			break
+		}
+	}
+}
+
 func FuzzBucket(f *testing.F) {
 	for _, q := range []string{"", "bucket=0", "bucket=999", "bucket=1000", "bucket=7&bucket=7", "_HLS_pathway=x&bucket=12&", "bucket=00", "&bucket=5&=", "bucket=-0"} {
 		f.Add(q)
@@ -296,11 +408,22 @@ func FuzzBucket(f *testing.F) {
 }
 
 func FuzzWeighing(f *testing.F) {
-	for _, b := range []string{`{"weight":1}`, `{"weight":0,"streams":"live/*"}`, `{"weight":1}x`, `{"weight":{}}`, `null`} {
+	for _, b := range []string{`{"weight":1}`, `{"weight":0,"streams":"live/*"}`, `{"weight":1}x`, `{"weight":1,"url":"https://b.test","params":{"a":"b"}}`, `{"weight":{}}`, `null`} {
 		f.Add([]byte(b))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		if w, err := parseWeighing(body); err == nil && (w.Weight == nil || *w.Weight < 0 || *w.Weight > MaxWeight) {
+		w, err := parseWeighing(body)
+		if err != nil {
+			return
+		}
+		x := NewSteering("", 0, []Pathway{{"a", "https://a.test", 1}})
+		if w.URL != "" && x.addClone(Pathway{"b", w.URL, *w.Weight}, w.Params) == nil {
+			var m manifest
+			if b := x.appendManifest(nil, 0); json.Unmarshal(b, &m) != nil || len(m.Clones) != 1 || strings.ContainsAny(m.Clones[0].URI.Host, " /?#:@") != strings.Contains(w.URL, "[") {
+				t.Fatalf("%q: %s", body, b)
+			}
+		}
+		if w.Weight == nil || *w.Weight < 0 || *w.Weight > MaxWeight {
 			t.Fatalf("%q: %+v", body, w)
 		}
 	})

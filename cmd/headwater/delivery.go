@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,9 +29,6 @@ type pathway struct {
 	URL    string `yaml:"url"`
 	Weight int    `yaml:"weight"`
 }
-
-// pathwayID is what RFC 8216bis 7.2 lets an ID be made of. "." is the ID of what has none (4.4.6.2).
-var pathwayID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 // UnmarshalText reads the form of the command line.
 func (p *pathway) UnmarshalText(b []byte) error {
@@ -75,7 +70,7 @@ func pathwayText(m map[string]any) (string, error) {
 // checkDelivery says what is wrong with where players are sent.
 func (s *StreamSettings) checkDelivery() error {
 	for i, h := range s.Shards {
-		if err := checkBase(h, false); err != nil {
+		if err := web.CheckBase(h, false); err != nil {
 			return bad("shards", "%w", err)
 		}
 		if slices.Contains(s.Shards[:i], h) {
@@ -83,13 +78,9 @@ func (s *StreamSettings) checkDelivery() error {
 		}
 	}
 	for i, p := range s.Pathways {
-		err := checkBase(p.URL, true)
+		err := web.Pathway(p).Check()
 		switch {
-		case !pathwayID.MatchString(p.ID) || p.ID == ".":
-			err = fmt.Errorf("id %q: letters, digits and ._- are allowed, 64 at most, and not . alone", p.ID)
-		case p.Weight < 0 || p.Weight > web.MaxWeight:
-			err = fmt.Errorf("weight %d is not between 0 and %d", p.Weight, web.MaxWeight)
-		case slices.ContainsFunc(s.Pathways[:i], func(q pathway) bool { return q.ID == p.ID }):
+		case err == nil && slices.ContainsFunc(s.Pathways[:i], func(q pathway) bool { return q.ID == p.ID }):
 			err = fmt.Errorf("%s is there twice", p.ID)
 		}
 		if err != nil {
@@ -97,7 +88,7 @@ func (s *StreamSettings) checkDelivery() error {
 		}
 	}
 	if s.SteeringURL != "" {
-		if err := checkBase(s.SteeringURL, true); err != nil {
+		if err := web.CheckBase(s.SteeringURL, true); err != nil {
 			return bad("steering-url", "%w", err)
 		}
 	}
@@ -110,22 +101,6 @@ func (s *StreamSettings) checkDelivery() error {
 		return bad("shards", "a media playlist is the same on all pathways: with shards in it they would all fetch from the same hosts; set one of the two")
 	case s.SteeringTTL < minSteeringTTL || s.SteeringTTL > maxSteeringTTL || s.SteeringTTL%time.Second != 0:
 		return bad("steering-ttl", "%v is not a whole number of seconds between %v and %v", s.SteeringTTL, minSteeringTTL, maxSteeringTTL)
-	}
-	return nil
-}
-
-var errBase = errors.New("write it like https://cdn.example.com, without a slash at its end")
-
-// checkBase says what is wrong with a URL that paths are put after. It stands in playlists and in a page's headers as it is. With a path of
-// its own, objects would have other paths on one host than on another: shards have none.
-func checkBase(s string, path bool) error {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		strings.HasSuffix(s, "/") || strings.ContainsAny(s, "\"'`;, <>\\#?") || u.String() != s || path && strings.Contains(u.Path, "//") {
-		return fmt.Errorf("%q: %w", s, errBase)
-	}
-	if u.Path != "" && !path {
-		return fmt.Errorf("%q: %w, nor any other path", s, errBase)
 	}
 	return nil
 }
@@ -181,7 +156,6 @@ func (s *Settings) steer(w *web.Server) {
 		}
 		x := web.NewSteering(streams, c.SteeringTTL, list)
 		w.Steerings = append(w.Steerings, x)
-		w.Counters = append(w.Counters, x.Counters()...)
 		return x
 	}
 	general := add("", &s.StreamSettings)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -29,14 +30,20 @@ type nginx struct {
 // URL is the base under which it has what the origin has.
 func (n *nginx) URL() string { return "http://" + n.addr }
 
-// requests returns the paths that it has been asked for, without queries.
-func (n *nginx) requests(t *testing.T) (paths []string) {
+// lines returns what it has been asked for, each a method and a target.
+func (n *nginx) lines(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(n.dir, "access.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(b)) {
+	return slices.Collect(strings.Lines(string(b)))
+}
+
+// requests returns the paths that it has been asked for, without queries.
+func (n *nginx) requests(t *testing.T) (paths []string) {
+	t.Helper()
+	for _, line := range n.lines(t) {
 		method, target, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if path, _, _ := strings.Cut(target, "?"); method == "GET" {
 			paths = append(paths, path)
@@ -108,8 +115,14 @@ http {
 // weigh sets a pathway's weight.
 func (r *running) weigh(t *testing.T, pathway string, weight int) {
 	t.Helper()
-	body, _ := json.Marshal(map[string]int{"weight": weight})
-	req, err := http.NewRequest(http.MethodPut, "http://"+r.Ops+"/api/pathways/"+pathway, bytes.NewReader(body))
+	r.pathway(t, http.MethodPut, pathway, map[string]any{"weight": weight})
+}
+
+// pathway makes a request of the API of pathways.
+func (r *running) pathway(t *testing.T, method, pathway string, change map[string]any) {
+	t.Helper()
+	body, _ := json.Marshal(change)
+	req, err := http.NewRequest(method, "http://"+r.Ops+"/api/pathways/"+pathway, bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +132,8 @@ func (r *running) weigh(t *testing.T, pathway string, weight int) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != 200 {
-		t.Fatalf("weight of %s: status %d", pathway, resp.StatusCode)
+		text, _ := io.ReadAll(resp.Body)
+		t.Fatalf("%s %s %v: status %d: %s", method, pathway, change, resp.StatusCode, text)
 	}
 }
 
@@ -253,6 +267,9 @@ func steered(t *testing.T, strict bool, args ...string) {
 	t.Logf("all came from edge A, for %v s, %.1f s after edge B had been killed", on, time.Since(killed).Seconds())
 	s = state()
 	t.Logf("playback stalled %d times, and stood still for %.2f s at most; hls.js has left %q", s.Stalls, s.Still, s.Penalized)
+	if strict {
+		r.clone(t, page, a, func(n *nginx, pathway string) { settles(n, pathway, peerPatience, 3) })
+	}
 	if len(page.stats(t).Fatal) > 0 {
 		t.Errorf("fatal errors: %v", page.stats(t).Fatal)
 	}
@@ -267,6 +284,26 @@ func steered(t *testing.T, strict bool, args ...string) {
 		checkLines(t, "nginx", a.err.String())
 	}
 	r.checkLog(t)
+}
+
+// clone adds an edge that no playlist has, a clone of edge A that differs from it in the host's name alone, lets the page play over it, and takes it away.
+func (r *running) clone(t *testing.T, page *browser, a *nginx, settles func(n *nginx, pathway string)) {
+	t.Helper()
+	_, port, _ := net.SplitHostPort(a.addr)
+	c := r.startNginx(t, net.JoinHostPort("127.0.0.2", port))
+	r.pathway(t, http.MethodPut, "edge-c", map[string]any{"weight": 1, "url": c.URL(), "params": map[string]string{"via": "c"}})
+	r.weigh(t, "edge-b", 0)
+	page.reload(t) // our page, unlike others, fetches from nowhere that it was not told of when it was loaded
+	do(t, page, chromedp.Evaluate[chromedp.Void](fetchingScript))
+	settles(c, "edge-c")
+	if lines := c.lines(t); !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "/index.m3u8?") && strings.Contains(l, "via=c") }) {
+		t.Errorf("no playlist was asked for with the clone's parameter: %q", lines)
+	}
+	r.weigh(t, "edge-a", 1)
+	r.pathway(t, http.MethodDelete, "edge-c", nil)
+	settles(a, "edge-a")
+	r.weigh(t, "edge-b", 100)
+	r.weigh(t, "edge-a", 0)
 }
 
 // checkSteering asks for manifests through the edge: it gives nobody's first one to another, and passes on what a new weight makes.

@@ -63,7 +63,8 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 	lim := newLimits(s, log)
 	lim.listen(ls, log)
 	o.web.Counters = append(o.web.Counters, lim.counters()...)
-	o.web.Page = web.PageHandler(ls.rtmp.Addr().(*net.TCPAddr).Port, s.hosts()...)
+	hosts := s.hosts()
+	o.web.Page = web.PageHandler(ls.rtmp.Addr().(*net.TCPAddr).Port, func() []string { return append(o.web.CloneHosts(), hosts...) })
 	if https != nil {
 		https.init(o.web, ls, s, lim)
 		defer https.stop()
