@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -16,6 +17,8 @@ import (
 const (
 	maxParams = 16  // of a clone
 	maxParam  = 256 // bytes of a name or a value
+
+	maxRetired = 64 // clones that were taken away
 )
 
 // A clone is how a pathway differs from the one that it is a clone of.
@@ -32,75 +35,81 @@ func (e errClone) Error() string { return string(e) }
 
 const errNoBase errClone = "url: no pathway of the settings differs from it in the name of its host alone (same scheme, port and path); one that differs in more goes into the settings"
 
-// addClone adds a pathway, or gives one that it has added the weight. The hosts differ in their names alone: that is what a player can put into
-// the URIs it knows, and with other paths objects would have other names than everywhere else.
-func (s *Steering) addClone(p Pathway, params map[string]string) error {
-	if err := p.Check(); err != nil {
-		return errClone(err.Error())
-	}
-	u, err := url.Parse(p.URL)
-	if err != nil {
-		return errClone(err.Error())
+// cloned is p with another pathway, or with the weight of one that has been added. The hosts differ in their names alone: that is what a player can put
+// into the URIs it knows, and with other paths objects would have other names than everywhere else. Players keep what they have learnt of an ID.
+func (p pathways) cloned(add Pathway, params map[string]string) (pathways, error) {
+	switch {
+	case !goodID(add.ID):
+		return p, errClone("id: " + errID.Error())
+	case CheckBase(add.URL, true) != nil:
+		return p, errClone("url: " + errBase.Error()) // it may hold a secret
 	}
 	if err := checkParams(params); err != nil {
-		return err
+		return p, err
 	}
-	return s.change(func(list []steered) ([]steered, error) {
-		if i := find(list, p.ID); i >= 0 {
-			x := &list[i]
-			if x.URL != p.URL || x.clone != nil && !sameParams(x.clone.params, params) || x.clone == nil && len(params) > 0 {
-				return nil, errClone(fmt.Sprintf("players that know %s keep what they know of it: take another ID", p.ID))
-			}
-			x.Weight = p.Weight
-			return list, nil
-		}
-		if len(list) >= playlist.MaxPathways {
-			return nil, errClone(fmt.Sprintf("there are %d pathways, more are not possible", len(list)))
-		}
-		i := slices.IndexFunc(list, func(x steered) bool { return x.clone == nil && likeBut(x.URL, u) })
-		if i < 0 {
-			return nil, errNoBase
-		}
-		c := &clone{base: list[i].ID, params: params}
-		var o struct {
-			Base string `json:"BASE-ID"`
-			ID   string `json:"ID"`
-			URI  struct {
-				Host   string            `json:"HOST"`
-				Params map[string]string `json:"PARAMS,omitempty"`
-			} `json:"URI-REPLACEMENT"`
-		}
-		o.Base, o.ID, o.URI.Host, o.URI.Params = c.base, p.ID, hostName(u), params
-		if c.json, err = json.Marshal(o); err != nil {
-			return nil, err
-		}
-		return append(list, steered{Pathway: p, clone: c}), nil
-	})
+	same := func(x steered) bool {
+		return strings.EqualFold(x.URL, add.URL) && (x.clone == nil && len(params) == 0 || x.clone != nil && maps.Equal(x.clone.params, params))
+	}
+	if i := find(p.list, add.ID); i >= 0 && same(p.list[i]) {
+		return p.weighed(add.ID, add.Weight)
+	} else if j := find(p.retired, add.ID); i >= 0 || j >= 0 && !same(p.retired[j]) {
+		return p, errClone(fmt.Sprintf("players that know %s keep what they know of it: take another ID", add.ID))
+	}
+	if len(p.list) >= playlist.MaxPathways {
+		return p, errClone(fmt.Sprintf("there are %d pathways, more are not possible", len(p.list)))
+	}
+	if i := slices.IndexFunc(p.list, same); i >= 0 {
+		return p, errClone(fmt.Sprintf("url: that is %s already", p.list[i].ID))
+	}
+	u, err := url.Parse(add.URL)
+	if err != nil {
+		return p, err
+	}
+	i := slices.IndexFunc(p.list, func(x steered) bool { return x.clone == nil && likeBut(x.URL, u) })
+	if i < 0 {
+		return p, errNoBase
+	}
+	c := &clone{base: p.list[i].ID, params: params}
+	var o struct {
+		Base string `json:"BASE-ID"`
+		ID   string `json:"ID"`
+		URI  struct {
+			Host   string            `json:"HOST"`
+			Params map[string]string `json:"PARAMS,omitempty"`
+		} `json:"URI-REPLACEMENT"`
+	}
+	o.Base, o.ID, o.URI.Params = c.base, add.ID, params
+	o.URI.Host = strings.TrimSuffix(u.Host, ":"+u.Port()) // hls.js gives it to URL.hostname, which takes no port
+	if c.json, err = json.Marshal(o); err != nil {
+		return p, err
+	}
+	p.list = append(slices.Clip(p.list), steered{add, c})
+	return p, nil
 }
 
-// removeClone takes a pathway away that was added.
-func (s *Steering) removeClone(id string) error {
-	return s.change(func(list []steered) ([]steered, error) {
-		i := find(list, id)
-		switch {
-		case i < 0:
-			return nil, errUnknown
-		case list[i].clone == nil:
-			return nil, errClone(fmt.Sprintf("%s is in the playlists, which players do not read again: give it the weight 0", id))
+// without is p without a pathway that has been added.
+func (p pathways) without(id string) (pathways, error) {
+	i := find(p.list, id)
+	switch {
+	case i < 0:
+		return p, errUnknown
+	case p.list[i].clone == nil:
+		return p, errClone(fmt.Sprintf("%s is in the playlists, which players do not read again: give it the weight 0", id))
+	}
+	if find(p.retired, id) < 0 {
+		if len(p.retired) >= maxRetired {
+			return p, errClone(fmt.Sprintf("%d have been taken away since the start, which is as many as are remembered: give it the weight 0", maxRetired))
 		}
-		return slices.Delete(list, i, i+1), nil
-	})
+		p.retired = append(slices.Clip(p.retired), p.list[i])
+	}
+	p.list = slices.Delete(slices.Clone(p.list), i, i+1)
+	return p, nil
 }
 
 // likeBut says whether a URL is u but for the name of the host.
 func likeBut(base string, u *url.URL) bool {
 	b, err := url.Parse(base)
 	return err == nil && b.Scheme == u.Scheme && b.Port() == u.Port() && b.EscapedPath() == u.EscapedPath()
-}
-
-// hostName is the name or address of u's host as it is in a URL, without the port: hls.js gives it to URL.hostname, which takes no port.
-func hostName(u *url.URL) string {
-	return strings.TrimSuffix(u.Host, ":"+u.Port())
 }
 
 func checkParams(params map[string]string) error {
@@ -116,18 +125,6 @@ func checkParams(params map[string]string) error {
 		}
 	}
 	return nil
-}
-
-func sameParams(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, value := range a {
-		if other, ok := b[name]; !ok || other != value {
-			return false
-		}
-	}
-	return true
 }
 
 // CloneHosts are the origins (RFC 6454) of the pathways that were added.

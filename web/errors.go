@@ -14,6 +14,7 @@ var (
 	errUnknown      = errors.New("nothing is known under this path")
 	errGone         = errors.New("no longer here")
 	errUnsteered    = errors.New("this stream has no pathways")
+	errBrowser      = errors.New("a page may ask this only under an address or localhost")
 	errNoTS         = errors.New("MPEG-TS carries H.264 and AAC alone here, and this is something else")
 	errPath         = errors.New("not a canonical path")
 	errDirective    = errors.New("malformed delivery directive")
@@ -52,7 +53,9 @@ func judge(err error, td int) verdict {
 	case errors.Is(err, errGone), errors.Is(err, playlist.ErrGone):
 		return verdict{status: http.StatusNotFound, cache: maxAge(max(td, 1))}
 	case errors.Is(err, errUnsteered):
-		return verdict{status: http.StatusGone, cache: maxAge(ageUnknown)}
+		return verdict{status: http.StatusGone, cache: cacheNever} // whoever gets it never asks again
+	case errors.Is(err, errBrowser):
+		return verdict{status: http.StatusForbidden, cache: cacheNever}
 	case errors.Is(err, segmenter.ErrNotFound), errors.Is(err, segmenter.ErrNotReady):
 		return verdict{status: http.StatusNotFound, cache: cacheNever}
 	case errors.Is(err, segmenter.ErrTooFar), errors.Is(err, errDirective), errors.Is(err, errPath), errors.Is(err, errBodyBroken), errors.Is(err, errWeighing), errors.Is(err, errTime), errors.As(err, new(errClone)):

@@ -166,7 +166,7 @@ func (h *pageHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			pageReply(w, r, http.StatusNotFound, pageCacheNever)
 			return
 		}
-		a.serve(w, r)
+		a.serve(w, r, a.etag)
 	case isPlayerPath(p):
 		h.servePage(w, r, h.player)
 	case isPlayerPath(p+"/") && !strings.HasPrefix(p, apiPrefix) && !isMedia(r, nil):
@@ -205,20 +205,21 @@ func (h *pageHandler) csp() string {
 }
 
 func (h *pageHandler) servePage(w http.ResponseWriter, r *http.Request, page *pageAsset) {
-	w.Header().Set("Content-Security-Policy", h.csp())
+	csp := h.csp()
+	w.Header().Set("Content-Security-Policy", csp)
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	page.serve(w, r)
+	page.serve(w, r, bodyTag([]byte(page.etag+csp))) // a cache that keeps the page is to keep no other policy with it
 }
 
-func (a *pageAsset) serve(w http.ResponseWriter, r *http.Request) {
+func (a *pageAsset) serve(w http.ResponseWriter, r *http.Request, tag string) {
 	header := w.Header()
-	body, etag := a.body, `"`+a.etag+`"`
+	body, etag := a.body, `"`+tag+`"`
 	header.Set("Content-Type", a.contentType)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", a.cacheControl)
 	header.Set("Vary", "Accept-Encoding")
 	if takesGzip(r.Header.Values("Accept-Encoding")) {
-		body, etag = a.gzipped(), `"`+a.etag+`-gzip"`
+		body, etag = a.gzipped(), `"`+tag+`-gzip"`
 		header.Set("Content-Encoding", "gzip")
 	}
 	header.Set("ETag", etag)

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -70,16 +72,27 @@ func (s *Server) servePathway(rw http.ResponseWriter, r *http.Request) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodPut:
-		weigh, err := w.readWeighing(r)
+		err := checkBrowser(r)
+		var to weighing
 		if err == nil {
-			err = s.weigh(id, weigh, r.RemoteAddr)
+			to, err = w.readWeighing(r)
+		}
+		if err == nil {
+			err = s.weigh(id, to, r.RemoteAddr)
 		}
 		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
 	case http.MethodDelete:
-		if err := s.removeClone(id, r.RemoteAddr); err != nil {
+		err := checkBrowser(r)
+		if err == nil && r.ContentLength != 0 {
+			err = errClone("say which streams are meant in the query: ?streams=event/*")
+		}
+		if err == nil {
+			err = s.removeClone(id, r)
+		}
+		if err != nil {
 			s.fail(w, r, err)
 			return
 		}
@@ -92,50 +105,69 @@ func (s *Server) servePathway(rw http.ResponseWriter, r *http.Request) {
 	s.showPathways(w, r, id)
 }
 
-// weigh does what a request asks of the pathway of that ID in every Steering that it means and that can.
+// checkBrowser refuses a page that a browser has loaded from a name that leads here and is not ours (DNS rebinding): to the browser that is a page
+// of this server. Programs that are no browsers send no Origin.
+func checkBrowser(r *http.Request) error {
+	host := r.Host
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	if len(r.Header["Origin"]) > 0 && err != nil && host != "localhost" {
+		return errBrowser
+	}
+	return nil
+}
+
+// weigh does what a request asks of the pathway of that ID in every Steering that it means.
 func (s *Server) weigh(id string, to weighing, remote string) error {
-	return s.each(func(x *Steering) error {
-		if to.Streams != nil && *to.Streams != x.streams {
-			return errUnknown
-		}
-		var err error
+	return s.change(to.Streams, func(p pathways) (pathways, error) {
 		if to.URL != "" {
-			err = x.addClone(Pathway{id, to.URL, *to.Weight}, to.Params)
-		} else {
-			err = x.setWeight(id, *to.Weight)
+			return p.cloned(Pathway{id, to.URL, *to.Weight}, to.Params)
 		}
-		if err == nil {
-			s.log.Info("pathway weighed", "pathway", id, "streams", x.streams, "weight", *to.Weight, "url", to.URL, "remote", remote)
-		}
-		return err
-	})
+		return p.weighed(id, *to.Weight)
+	}, "pathway weighed", "pathway", id, "weight", *to.Weight, "url", to.URL, "remote", remote)
 }
 
-func (s *Server) removeClone(id, remote string) error {
-	return s.each(func(x *Steering) error {
-		err := x.removeClone(id)
-		if err == nil {
-			s.log.Info("pathway removed", "pathway", id, "streams", x.streams, "remote", remote)
-		}
-		return err
-	})
+func (s *Server) removeClone(id string, r *http.Request) error {
+	var streams *string
+	if q := r.URL.Query(); q.Has("streams") {
+		pattern := q.Get("streams")
+		streams = &pattern
+	}
+	return s.change(streams, func(p pathways) (pathways, error) { return p.without(id) }, "pathway removed", "pathway", id, "remote", r.RemoteAddr)
 }
 
-// each calls f with every Steering. If none could do it, that is an error.
-func (s *Server) each(f func(*Steering) error) error {
-	done, why := false, errUnknown
+// change puts what f makes of them in the place of the pathways of every Steering, or of the one for that pattern, and tells of each. It is all or nothing,
+// but for those of which f says that they know nothing of the pathway: that is an error if they all do.
+func (s *Server) change(streams *string, f func(pathways) (pathways, error), message string, about ...any) error {
+	s.steer.Lock()
+	defer s.steer.Unlock()
+	why := errUnknown
+	next := map[*Steering]pathways{}
 	for _, x := range s.Steerings {
-		switch err := f(x); {
+		if streams != nil && *streams != x.streams {
+			continue
+		}
+		switch p, err := f(*x.now.Load()); {
 		case err == nil:
-			done = true
-		case why == errUnknown, !errors.Is(err, errUnknown) && err != errNoBase:
+			next[x] = p
+		case err == errNoBase:
 			why = err
+		case !errors.Is(err, errUnknown):
+			return err
 		}
 	}
-	if done {
-		return nil
+	if len(next) == 0 {
+		return why
 	}
-	return why
+	for _, x := range s.Steerings {
+		if p, ok := next[x]; ok {
+			x.now.Store(&p)
+			s.log.Info(message, append(about, "streams", x.streams)...)
+		}
+	}
+	return nil
 }
 
 func (w *response) readWeighing(r *http.Request) (to weighing, err error) {

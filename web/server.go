@@ -74,6 +74,7 @@ type Server struct {
 	// Steering, if set, returns the content steering of the stream of that name, nil for none. Steerings are all that it may return.
 	Steering  func(stream string) *Steering
 	Steerings []*Steering
+	steer     sync.Mutex // held by who changes what is in force of them
 
 	// Ready, if set, says why the origin should get no traffic yet; nil from it means that it may.
 	Ready func() error

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,32 +42,54 @@ type Pathway struct {
 var (
 	// pathwayID is what RFC 8216bis 7.2 lets an ID be made of. "." is the ID of what has none (4.4.6.2).
 	pathwayID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
-	errBase   = errors.New("write it like https://cdn.example.com, without a slash at its end")
+	hostName  = regexp.MustCompile(`^[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*$`)
+	// prototypes are names that every JavaScript object knows: hls.js takes a pathway of such an ID for one that has failed.
+	prototypes = []string{"constructor", "hasOwnProperty", "isPrototypeOf", "propertyIsEnumerable", "toLocaleString", "toString", "valueOf",
+		"__proto__", "__defineGetter__", "__defineSetter__", "__lookupGetter__", "__lookupSetter__"}
+
+	errID   = errors.New("letters, digits and ._- are allowed, 64 at most, and not . alone, nor a name that all JavaScript objects have")
+	errBase = errors.New("write it like https://cdn.example.com, without a slash at its end")
 )
+
+const maxHost = 253 // bytes of a DNS name
 
 // Check says what is wrong with a pathway.
 func (p Pathway) Check() error {
 	switch {
-	case !pathwayID.MatchString(p.ID) || p.ID == ".":
-		return fmt.Errorf("id %q: letters, digits and ._- are allowed, 64 at most, and not . alone", p.ID)
+	case !goodID(p.ID):
+		return fmt.Errorf("id %q: %w", p.ID, errID)
 	case p.Weight < 0 || p.Weight > MaxWeight:
 		return fmt.Errorf("weight %d is not between 0 and %d", p.Weight, MaxWeight)
 	}
 	return CheckBase(p.URL, true)
 }
 
+func goodID(id string) bool {
+	return pathwayID.MatchString(id) && id != "." && !slices.Contains(prototypes, id)
+}
+
 // CheckBase says what is wrong with a URL that paths are put after. It stands in playlists and in a page's headers as it is. With a path of
 // its own, objects would have other paths on one host than on another: where path is false, there may be none.
 func CheckBase(s string, path bool) error {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
-		strings.HasSuffix(s, "/") || strings.ContainsAny(s, "\"'`;, <>\\#?") || u.String() != s || path && strings.Contains(u.Path, "//") {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !goodHost(u) || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		strings.HasSuffix(s, "/") || strings.ContainsAny(s, "\"'`;, <>\\#?") || u.Scheme+"://"+u.Host+u.EscapedPath() != s || path && strings.Contains(u.Path, "//") {
 		return fmt.Errorf("%q: %w", s, errBase)
 	}
 	if u.Path != "" && !path {
 		return fmt.Errorf("%q: %w, nor any other path", s, errBase)
 	}
 	return nil
+}
+
+// goodHost says whether u's host means the same to browsers and in a Content-Security-Policy: a DNS name, or an address without a zone.
+func goodHost(u *url.URL) bool {
+	host := u.Hostname()
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Zone() == "" && !strings.HasSuffix(u.Host, ":")
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	return hostName.MatchString(host) && len(host) <= maxHost && strings.Trim(last, "0123456789") != "" && !strings.HasSuffix(u.Host, ":")
 }
 
 // A Steering is the content steering (RFC 8216bis 7) of the streams that have the same pathways. Weights and clones may be changed while it
@@ -77,8 +99,13 @@ type Steering struct {
 	ttl     time.Duration
 	cache   []string // Cache-Control of a manifest
 
-	mu   sync.Mutex                // held by who changes list
-	list atomic.Pointer[[]steered] // never changed: another one takes its place
+	now atomic.Pointer[pathways]
+}
+
+// pathways are those in force at one time. They are never changed: others take their place.
+type pathways struct {
+	list    []steered
+	retired []steered // clones that were taken away, which players may still know
 }
 
 // A steered is a Pathway as it is in force.
@@ -89,7 +116,7 @@ type steered struct {
 
 // NewSteering returns the steering of the streams whose names match the pattern ("": all that have no other), with manifests that are asked for again after
 // ttl (whole seconds; 0 is the default).
-func NewSteering(streams string, ttl time.Duration, pathways []Pathway) *Steering {
+func NewSteering(streams string, ttl time.Duration, list []Pathway) *Steering {
 	if ttl <= 0 {
 		ttl = DefaultSteeringTTL
 	}
@@ -97,44 +124,32 @@ func NewSteering(streams string, ttl time.Duration, pathways []Pathway) *Steerin
 	// Whoever asks again after the TTL is to get a new one, from his own cache too. No other cache has a use for it: the
 	// query of each viewer differs.
 	s.cache = []string{"private, max-age=" + strconv.Itoa(s.seconds()/2)}
-	list := make([]steered, len(pathways))
-	for i, p := range pathways {
-		list[i] = steered{Pathway: p}
+	now := &pathways{list: make([]steered, len(list))}
+	for i, p := range list {
+		now.list[i] = steered{Pathway: p}
 	}
-	s.list.Store(&list)
+	s.now.Store(now)
 	return s
 }
 
 func (s *Steering) seconds() int { return int(s.ttl / time.Second) }
 
 // pathways are those in force, which nobody may change.
-func (s *Steering) pathways() []steered { return *s.list.Load() }
-
-// change lets f make another list of the one in force, of which it is given a copy.
-func (s *Steering) change(f func([]steered) ([]steered, error)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	list, err := f(slices.Clone(s.pathways()))
-	if err == nil {
-		s.list.Store(&list)
-	}
-	return err
-}
+func (s *Steering) pathways() []steered { return s.now.Load().list }
 
 func find(list []steered, id string) int {
 	return slices.IndexFunc(list, func(x steered) bool { return x.ID == id })
 }
 
-// setWeight sets the weight of the pathway with that ID.
-func (s *Steering) setWeight(id string, weight int) error {
-	return s.change(func(list []steered) ([]steered, error) {
-		i := find(list, id)
-		if i < 0 {
-			return nil, errUnknown
-		}
-		list[i].Weight = weight
-		return list, nil
-	})
+// weighed is p with another weight of the pathway with that ID.
+func (p pathways) weighed(id string, weight int) (pathways, error) {
+	i := find(p.list, id)
+	if i < 0 {
+		return p, errUnknown
+	}
+	p.list = slices.Clone(p.list)
+	p.list[i].Weight = weight
+	return p, nil
 }
 
 func nodes(list []steered) []rendezvous.Node {

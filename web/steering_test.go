@@ -122,8 +122,8 @@ func TestSteeringManifest(t *testing.T) {
 	}{
 		{"GET", "/live/nobody/steering.json", 404, "public, max-age=1"},
 		{"GET", "/live/nobody/steering.json?bucket=7", 404, "public, max-age=1"},
-		{"GET", "/live/other/steering.json?bucket=7", 410, "public, max-age=1"}, // it has no pathways (any more): RFC 8216bis 7.3
-		{"GET", "/live/other/steering.json", 410, "public, max-age=1"},
+		{"GET", "/live/other/steering.json?bucket=7", 410, "private, no-store"}, // it has no pathways (any more): RFC 8216bis 7.3
+		{"GET", "/live/other/steering.json", 410, "private, no-store"},
 		{"GET", "/live/demo/x/steering.json", 404, ""},
 		{"GET", "/live/steering.json", 404, ""},
 		{"POST", path, 405, "private, no-store"},
@@ -156,9 +156,14 @@ func TestSteeringWeights(t *testing.T) {
 	for b := range SteeringBuckets {
 		before = append(before, order(b))
 	}
-	if x.setWeight("cdn-a", 0) != nil || x.setWeight("cdn-d", 1) != errUnknown {
-		t.Error("setWeight")
+	setWeight := func(id string) {
+		p, err := x.now.Load().weighed(id, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.now.Store(&p)
 	}
+	setWeight("cdn-a")
 	for b := range SteeringBuckets {
 		got := order(b)
 		want := append(slices.DeleteFunc(slices.Clone(before[b]), func(id string) bool { return id == "cdn-a" }), "cdn-a")
@@ -167,7 +172,7 @@ func TestSteeringWeights(t *testing.T) {
 		}
 	}
 	for _, id := range []string{"cdn-b", "cdn-c"} {
-		x.setWeight(id, 0)
+		setWeight(id)
 	}
 	if share := shares(x.pathways()); min(share[0], share[1], share[2]) < 0.29 {
 		t.Errorf("without any weight: %v", share)
@@ -312,7 +317,20 @@ func TestPathwayClones(t *testing.T) {
 		{"cdn-d", `{"weight": 1, "url": "https://d.test;"}`, "like https"},
 		{"cdn-a", `{"weight": 1, "url": "https://d.test"}`, "another ID"},
 		{"c,d", `{"weight": 1, "url": "https://d.test"}`, "letters, digits"},
+		{"constructor", `{"weight": 1, "url": "https://d.test"}`, "JavaScript"},
 		{".", `{"weight": 1, "url": "https://d.test"}`, ""},
+		{"cdn-d", `{"weight": 1, "url": "https://A.test"}`, "cdn-a already"},
+		// What a browser and a Content-Security-Policy would take for something else.
+		{"cdn-d", `{"weight": 1, "url": "https://*"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://*.d.test"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://[fe80::1%25a%20https:%20b]"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://[fe80::1%25eth0]"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://%C3%A9.test"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://a%25b.test"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://1.2.3.256"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://d.test:"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://[::1]:"}`, "like https"},
+		{"cdn-d", `{"weight": 1, "url": "https://` + strings.Repeat("a.", 130) + `test"}`, "like https"},
 		{"cdn-d", `{"weight": 1, "url": "https://d.test", "params": {"": "x"}}`, "params"},
 		{"cdn-d", `{"weight": 1, "url": "https://d.test", "params": {"_HLS_msn": "1"}}`, "_HLS_"},
 		{"cdn-d", `{"weight": 1, "url": "https://d.test", "params": {"a": "` + strings.Repeat("x", maxParam+1) + `"}}`, "256"},
@@ -320,7 +338,7 @@ func TestPathwayClones(t *testing.T) {
 		{"cdn-d", `{"url": "https://d.test"}`, "want"},
 	} {
 		r := put(ops, "/api/pathways/"+c.id, c.body)
-		if c.why != "" && (r.StatusCode != 400 || !strings.Contains(r.body, c.why)) || r.StatusCode < 300 {
+		if c.why != "" && (r.StatusCode != 400 || !strings.Contains(r.body, c.why)) || r.StatusCode < 300 || strings.Contains(r.body, "u:p") {
 			t.Errorf("%s %s: %d %s", c.id, c.body, r.StatusCode, r.body)
 		}
 	}
@@ -367,12 +385,43 @@ func TestPathwayClones(t *testing.T) {
 		t.Error(metrics)
 	}
 
+	// All or nothing: where cdn-d has a parameter it stays as it is, and so it is not added elsewhere either.
+	if r := put(ops, "/api/pathways/cdn-d", `{"weight": 9, "url": "https://d.test:8443/hls"}`); r.StatusCode != 400 || strings.Contains(r.body, `"weight":9`) || len(s.Steerings[1].pathways()) != 2 {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
 	for _, c := range []struct {
 		id     string
 		status int
-	}{{"cdn-a", 400}, {"cdn-x", 404}, {"cdn-d", 200}, {"cdn-d", 404}, {"cdn-e", 200}, {"cdn-q", 200}} {
+	}{{"cdn-a", 400}, {"cdn-x", 404}, {"cdn-d?streams=event/*", 404}, {"cdn-d?streams=live/*", 200}, {"cdn-d", 404}, {"cdn-e", 200}, {"cdn-q", 200}} {
 		if r := call(t.Context(), ops, "DELETE", "/api/pathways/"+c.id); r.StatusCode != c.status {
 			t.Errorf("DELETE %s: %d %s", c.id, r.StatusCode, r.body)
+		}
+	}
+	// Players may still know cdn-e as what it was.
+	if r := put(ops, "/api/pathways/cdn-e", `{"weight": 5, "url": "https://f.test"}`); r.StatusCode != 400 || !strings.Contains(r.body, "another ID") {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+	if r := put(ops, "/api/pathways/cdn-e", `{"weight": 5, "url": "https://e.test"}`); r.StatusCode != 200 {
+		t.Errorf("%d %s", r.StatusCode, r.body)
+	}
+	body := httptest.NewRequest("DELETE", "/api/pathways/cdn-e", strings.NewReader(`{"streams":"event/*"}`))
+	w := httptest.NewRecorder()
+	if ops.ServeHTTP(w, body); w.Code != 400 || !strings.Contains(w.Body.String(), "?streams=") {
+		t.Errorf("DELETE with a body: %d %s", w.Code, w.Body)
+	}
+	// A page that a browser has from a name that someone else leads here is no operator.
+	for host, status := range map[string]int{"evil.test:8081": 403, "evil.test": 403, "127.0.0.1:8081": 200, "[::1]:8081": 200, "localhost:8081": 200} {
+		for _, method := range []string{"PUT", "DELETE"} {
+			r := httptest.NewRequest(method, "/api/pathways/cdn-e", nil)
+			if method == "PUT" {
+				r = httptest.NewRequest(method, "/api/pathways/cdn-e", strings.NewReader(`{"weight": 5, "url": "https://e.test", "streams": "live/*"}`))
+			}
+			r.Host = host
+			r.Header.Set("Origin", "http://"+host)
+			w := httptest.NewRecorder()
+			if ops.ServeHTTP(w, r); w.Code != status {
+				t.Errorf("%s from a page of %s: %d %s", method, host, w.Code, w.Body)
+			}
 		}
 	}
 	if r := call(t.Context(), h, "DELETE", "/api/pathways/cdn-a"); r.StatusCode != 405 && r.StatusCode != 404 {
@@ -382,7 +431,7 @@ func TestPathwayClones(t *testing.T) {
 		t.Errorf("after all were removed: %s", again.body)
 	}
 	for i := 2; ; i++ { // until there are too many
-		if r := put(ops, fmt.Sprintf("/api/pathways/x%d", i), `{"weight": 1, "url": "https://x.test", "streams": "live/*"}`); r.StatusCode != 200 {
+		if r := put(ops, fmt.Sprintf("/api/pathways/x%d", i), fmt.Sprintf(`{"weight": 1, "url": "https://x%d.test", "streams": "live/*"}`, i)); r.StatusCode != 200 {
 			if i != playlist.MaxPathways || r.StatusCode != 400 {
 				t.Errorf("pathway %d: %d %s", i+1, r.StatusCode, r.body)
 			}
@@ -417,7 +466,11 @@ func FuzzWeighing(f *testing.F) {
 			return
 		}
 		x := NewSteering("", 0, []Pathway{{"a", "https://a.test", 1}})
-		if w.URL != "" && x.addClone(Pathway{"b", w.URL, *w.Weight}, w.Params) == nil {
+		if w.URL == "" {
+			return
+		}
+		if p, err := x.now.Load().cloned(Pathway{"b", w.URL, *w.Weight}, w.Params); err == nil {
+			x.now.Store(&p)
 			var m manifest
 			if b := x.appendManifest(nil, 0); json.Unmarshal(b, &m) != nil || len(m.Clones) != 1 || strings.ContainsAny(m.Clones[0].URI.Host, " /?#:@") != strings.Contains(w.URL, "[") {
 				t.Fatalf("%q: %s", body, b)

@@ -82,6 +82,8 @@ func (s *StreamSettings) checkDelivery() error {
 		switch {
 		case err == nil && slices.ContainsFunc(s.Pathways[:i], func(q pathway) bool { return q.ID == p.ID }):
 			err = fmt.Errorf("%s is there twice", p.ID)
+		case err == nil && slices.ContainsFunc(s.Pathways[:i], func(q pathway) bool { return strings.EqualFold(q.URL, p.URL) }):
+			err = fmt.Errorf("%s is there twice", p.URL)
 		}
 		if err != nil {
 			return bad("pathways", "%w", err)

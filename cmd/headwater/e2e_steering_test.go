@@ -121,8 +121,12 @@ func (r *running) weigh(t *testing.T, pathway string, weight int) {
 // pathway makes a request of the API of pathways.
 func (r *running) pathway(t *testing.T, method, pathway string, change map[string]any) {
 	t.Helper()
-	body, _ := json.Marshal(change)
-	req, err := http.NewRequest(method, "http://"+r.Ops+"/api/pathways/"+pathway, bytes.NewReader(body))
+	var body io.Reader
+	if change != nil {
+		b, _ := json.Marshal(change)
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequest(method, "http://"+r.Ops+"/api/pathways/"+pathway, body)
 	if err != nil {
 		t.Fatal(err)
 	}
