@@ -161,6 +161,9 @@ func (c *checker) look(run, id string, whole bool) {
 	}
 	x.text, x.list = text, list
 	if whole && (!c.sparse || len(x.segments)%16 == 0) {
+		for _, p := range playlisttest.ForeignProblems(text) {
+			c.bad("%s: %s", name, p)
+		}
 		c.multivariant(x)
 	}
 	for i := range list.Segments {
@@ -203,7 +206,7 @@ func (c *checker) multivariant(x *track) {
 		return
 	}
 	text := c.get(c.base + "/" + c.stream + "/index.m3u8")
-	for _, p := range playlisttest.Problems(text) {
+	for _, p := range append(playlisttest.Problems(text), playlisttest.ForeignProblems(text)...) {
 		c.bad("multivariant: %s", p)
 	}
 	if !bytes.Contains(text, []byte(x.run+"/"+x.id+"/index.m3u8")) && !x.vacant() {

@@ -61,7 +61,7 @@ func (c *checker) transport(run string, last bool) {
 		return
 	}
 	text := c.get(c.base + "/" + c.stream + "/ts/index.m3u8")
-	for _, p := range playlisttest.Problems(text) {
+	for _, p := range append(playlisttest.Problems(text), playlisttest.ForeignProblems(text)...) {
 		c.bad("multivariant, MPEG-TS: %s", p)
 	}
 	for _, x := range c.tracks {
@@ -136,7 +136,7 @@ func (x *track) latest() uint64 { return x.segments[len(x.segments)-1].MSN }
 // tsPlaylist compares x's MPEG-TS playlist with the version before it and with the other playlist, and reads what is new in it.
 func (c *checker) tsPlaylist(x *track, text []byte, last bool) {
 	name := fmt.Sprintf("%s in MPEG-TS after %d looks", x.id, c.tsLooks)
-	for _, p := range playlisttest.Problems(text) {
+	for _, p := range append(playlisttest.Problems(text), playlisttest.ForeignProblems(text)...) {
 		c.bad("%s: %s", name, p)
 	}
 	list := playlisttest.Parse(text)
