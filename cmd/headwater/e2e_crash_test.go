@@ -327,7 +327,7 @@ func TestE2ECrash(t *testing.T) {
 	if most > time.Second {
 		t.Errorf("the first playlist came after %v", most)
 	}
-	time.Sleep(4 * time.Second)
+	time.Sleep(4 * time.Second) // two segments more, after the last kill
 	v.round(true)
 	v.check(t)
 	if v.versions < 50 || len(v.sums) < 50 {

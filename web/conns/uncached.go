@@ -1,8 +1,6 @@
 package conns
 
-import (
-	"bytes"
-)
+import "bytes"
 
 // What the HTTP server refuses by itself, before a handler could know of it: what is no HTTP or too long, codings and expectations that nobody has.
 // It says nothing of caches, which keep some of it by habit (501: RFC 9110 15.1).
