@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -16,6 +17,8 @@ import (
 
 	"headwater/segmenter"
 	"headwater/segmenter/media"
+	"headwater/web/conns"
+	"headwater/web/http1"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -175,16 +178,34 @@ func newLive(t testing.TB) (*Server, *encoder) {
 }
 
 // listen serves the media port on loopback and returns its URL.
-func listen(t testing.TB, s *Server) (url string, srv *http.Server) {
+func listen(t testing.TB, s *Server) (url string, srv *http1.Server) {
 	t.Helper()
-	ts := httptest.NewUnstartedServer(nil)
-	ts.Config = s.HTTPServer(s.Handler())
-	ts.Start()
+	return listenWith(t, s, func(*http.Server) {})
+}
+
+// listenWith is listen with other settings of net/http.
+func listenWith(t testing.TB, s *Server, change func(*http.Server)) (string, *http1.Server) {
+	t.Helper()
+	srv := s.PlainServer(s.Handler())
+	change(srv.HTTP)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := &conns.Port{Limit: &conns.Limit{Max: 100_000}}
+	port.Limit.Watch(srv.HTTP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		srv.Serve(port.Listen(ln, true, nil))
+	}()
 	t.Cleanup(func() {
 		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		ts.Close()
+		srv.Close()
+		<-done
+		eventually(t, "connections are closed", func() bool { return port.Stats().Open == 0 })
 	})
-	return ts.URL, ts.Config
+	return "http://" + ln.Addr().String(), srv
 }
 
 // A reply is a response read to its end.

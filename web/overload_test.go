@@ -157,28 +157,6 @@ func together(t testing.TB, open func() (all []*net.TCPConn, ok bool)) []*net.TC
 	return nil
 }
 
-// listenWith is listen with other settings of net/http.
-func listenWith(t testing.TB, s *Server, change func(*http.Server)) (string, *http.Server) {
-	t.Helper()
-	srv := s.HTTPServer(s.Handler())
-	change(srv)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		srv.Serve(ln)
-	}()
-	t.Cleanup(func() {
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-		srv.Close()
-		<-done
-	})
-	return "http://" + ln.Addr().String(), srv
-}
-
 // Requests for whatever names leave nothing behind: neither memory, nor goroutines, nor series.
 func TestRandomNames(t *testing.T) {
 	s, e := newLive(t)

@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/mux"
 
 	"headwater/segmenter"
+	"headwater/web/http1"
 )
 
 // Defaults of a Server's limits.
@@ -209,6 +210,11 @@ func (s *Server) HTTPServer(h http.Handler) *http.Server {
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	srv.RegisterOnShutdown(s.Drain)
 	return srv
+}
+
+// PlainServer is HTTPServer for a port without TLS, from conns: what players and edges ask over HTTP/1.1 does not go through net/http.
+func (s *Server) PlainServer(h http.Handler) *http1.Server {
+	return &http1.Server{HTTP: s.HTTPServer(h)}
 }
 
 // Drain answers every held request at once, with 503, and lets none be held from now on; /readyz says so. What does not

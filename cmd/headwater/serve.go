@@ -109,8 +109,8 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 		serve(o.rtmp.Serve, ls.rtmp)
 		serve(o.rtmp.ServeBackup, ls.rtmpBackup)
 	})
-	media := o.web.HTTPServer(https.challenges(o.web.Handler()))
-	lim.http.Limit.Watch(media)
+	media := o.web.PlainServer(https.challenges(o.web.Handler()))
+	lim.http.Limit.Watch(media.HTTP)
 	task(func() error { return serveHTTP(media, ls.http, "HTTP") })
 	servers := [][]server{{media}}
 	if https != nil {
@@ -157,7 +157,7 @@ func (m *Main) serve(ctx context.Context, l *Loaded, stdout, stderr io.Writer) e
 	return context.Cause(run)
 }
 
-func serveHTTP(srv *http.Server, ln net.Listener, what string) error {
+func serveHTTP(srv interface{ Serve(net.Listener) error }, ln net.Listener, what string) error {
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("%s: %w", what, err)
 	}

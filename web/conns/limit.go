@@ -82,7 +82,24 @@ type conn struct {
 	once sync.Once
 	idle atomic.Int64 // Unix ns since when it has had no request; 0 while it has one, or has not had any
 
+	unread []byte // what Read returns first; of whoever reads
+
 	reads, writes deadline
+}
+
+// Unread gives back what was read last: the next Read returns b. It is not called while one is under way.
+func (c *conn) Unread(b []byte) { c.unread = b }
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	if len(c.unread) == 0 {
+		return c.TCPConn.Read(b)
+	}
+	n := copy(b, c.unread)
+	if c.unread = c.unread[n:]; len(c.unread) == 0 {
+		c.unread = nil
+	}
+	return n, nil
 }
 
 func (c *conn) Close() error {

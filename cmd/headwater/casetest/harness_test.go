@@ -20,6 +20,8 @@ import (
 	"headwater/segmenter"
 	"headwater/segmenter/media"
 	"headwater/web"
+	"headwater/web/conns"
+	"headwater/web/http1"
 )
 
 // A harness is an origin with real sockets and a simulated clock. What the origin is told of time comes from the stamps on the
@@ -99,15 +101,16 @@ func newHarness(t testing.TB, cfg segmenter.Config, set ...func(*rtmp.Server)) *
 	ln := listen()
 	h.rtmp = ln.Addr().String()
 	ends.Go(func() { h.server.Serve(ctx, ln) })
-	var servers []*http.Server
+	port := &conns.Port{Limit: &conns.Limit{Max: 1000}}
+	var servers []*http1.Server
 	for _, s := range []struct {
 		url *string
 		h   http.Handler
 	}{{&h.base, ws.Handler()}, {&h.ops, ws.OpsHandler()}} {
-		ln, srv := listen(), ws.HTTPServer(s.h)
+		ln, srv := listen(), ws.PlainServer(s.h)
 		*s.url = "http://" + ln.Addr().String()
 		servers = append(servers, srv)
-		ends.Go(func() { srv.Serve(ln) })
+		ends.Go(func() { srv.Serve(port.Listen(ln, true, nil)) })
 	}
 	h.check = newChecker(h.base, "live/"+h.name)
 	h.check.sparse = slow
