@@ -85,8 +85,7 @@ func (c *conn) read() {
 	for {
 		var n int
 		var err error
-		c.compact()
-		if c.to == 0 || c.to < len(c.buf) { // otherwise more has been sent already than is looked at
+		if c.compact(); c.to == 0 { // otherwise the next request has begun already, and who makes one is there
 			if n, err = c.nc.Read(c.space()); err != nil {
 				c.scope.leave()
 			}
@@ -193,6 +192,7 @@ func (c *conn) answer() bool {
 	c.scope.begin()
 	keep := c.handle() && w.finish() && c.state.CompareAndSwap(isActive, isIdle)
 	c.scope.end()
+	c.req.forget()
 	if keep {
 		_ = c.nc.SetReadDeadline(time.Now().Add(c.srv.HTTP.IdleTimeout))
 		c.tell(http.StateIdle)

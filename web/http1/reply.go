@@ -133,7 +133,7 @@ func (w *response) WriteHeader(status int) {
 
 // frame ends the header.
 func (w *response) frame() {
-	w.framed = true
+	w.framed, w.untyped = true, false
 	w.out = append(w.out, "\r\n"...)
 }
 
@@ -148,6 +148,7 @@ func (w *response) Write(b []byte) (int, error) {
 	case bodiless(w.status):
 		return 0, http.ErrBodyNotAllowed
 	case w.length >= 0 && w.sent+int64(len(b)) > w.length:
+		w.last = w.last || !w.mute // who is wrong about that may be wrong about more
 		return 0, http.ErrContentLength
 	case len(b) == 0:
 		return 0, nil

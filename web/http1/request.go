@@ -14,6 +14,14 @@ type request struct {
 	blank  http.Request // with the context and what else stays
 	url    url.URL
 	values []string // that the header map points into
+	size   int      // of the header
+}
+
+// forget lets go of a long header.
+func (r *request) forget() {
+	if r.size > firstBuffer {
+		*r = request{blank: r.blank}
+	}
 }
 
 // manyFields is how many header fields cost no allocation.
@@ -54,6 +62,7 @@ func lines(b []byte, line int) (next int, ended, ok bool) {
 // parse reads a header, to its empty line, whose lines all end with CRLF. It says false, and r is nothing, if it is not sure that this
 // is a request without a body that http.ReadRequest would read in the same way.
 func (r *request) parse(head []byte) bool {
+	r.size = len(head)
 	text := string(head)               // what the fields and the URL are slices of
 	n := strings.IndexByte(text, '\r') // there is one, and it is not the last byte
 	line := text[:n]

@@ -67,7 +67,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	s.base = s.HTTP.BaseContext(ln)
 	s.values = context.WithoutCancel(s.base)
 	// Instead of each request's being registered there, under one lock for all.
-	defer context.AfterFunc(s.base, s.cut)()
+	context.AfterFunc(s.base, s.cut)
 	var other sync.WaitGroup
 	defer other.Wait()
 	defer rest.Close()
