@@ -127,7 +127,7 @@ func TestShutdown(t *testing.T) {
 	defer cancel()
 	done := make(chan error)
 	go func() { done <- srv.Shutdown(ctx) }()
-	if r := <-held; r.StatusCode != 503 || r.header("Retry-After") != "1" || r.header("Cache-Control") != "private, no-store" {
+	if r := <-held; r.StatusCode != 503 || r.body != errDraining.Error()+"\n" || r.header("Retry-After") != "1" || r.header("Cache-Control") != "private, no-store" {
 		t.Errorf("%d %v", r.StatusCode, r.Header)
 	}
 	if n, err := io.Copy(io.Discard, body.Body); err != nil || n != int64(seg.Size()) {

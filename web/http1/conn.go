@@ -22,12 +22,13 @@ const (
 
 // A conn is served by one goroutine, which reads a request, has it answered, and reads the next one. When a handler waits for the first
 // time, by its context's Done, there are two from then on: one that reads, and so notices when the client leaves, and one that
-// answers. Of the fields only state and scope are for both at a time.
+// answers.
 type conn struct {
 	srv   *Server
 	nc    Unreader
 	since time.Time // it was accepted
 	state atomic.Int32
+	scope scope
 
 	// Of the goroutine that reads.
 	buf      []byte // of which [from:to) has been read and not been used
@@ -37,8 +38,8 @@ type conn struct {
 	// Of the one that answers, while it does.
 	req   request
 	reply response
-	scope scope
 
+	// Of both, made by split.
 	asked    chan struct{} // there is a request: for the one that answers; nil as long as there is one goroutine
 	answered chan bool     // it has been answered: whether to go on
 }
@@ -69,7 +70,7 @@ func (c *conn) run() {
 	}
 }
 
-// split has another goroutine read from now on, while a request is being answered. It is called by the handler.
+// split has another goroutine read from now on, while a request is being answered. scope.mu is held.
 func (c *conn) split() {
 	if c.asked != nil {
 		return
@@ -190,7 +191,7 @@ func (c *conn) answer() bool {
 	w := &c.reply
 	w.begin(&c.req.Request)
 	c.scope.begin()
-	keep := c.handle() && w.finish() && c.state.CompareAndSwap(isActive, isIdle)
+	keep := c.handle() && c.state.CompareAndSwap(isActive, isIdle)
 	c.scope.end()
 	c.req.forget()
 	if keep {
@@ -202,15 +203,15 @@ func (c *conn) answer() bool {
 	return keep
 }
 
-// handle runs the handler, and says whether the reply can be finished.
-func (c *conn) handle() (ok bool) {
+// handle runs the handler and finishes the reply, and says whether there can be another.
+func (c *conn) handle() (keep bool) {
 	defer func() {
 		if v := recover(); v != nil && v != http.ErrAbortHandler {
 			c.srv.logf("http1: panic serving %s: %v\n%s", c.req.RemoteAddr, v, debug.Stack())
 		}
 	}()
 	c.srv.HTTP.Handler.ServeHTTP(&c.reply, &c.req.Request)
-	return true
+	return c.reply.finish()
 }
 
 // handOver gives the connection to net/http, with what has been read of it. It says false.
@@ -226,23 +227,31 @@ func (c *conn) handOver() bool {
 }
 
 func (c *conn) close() {
-	if c.state.Swap(isClosed) == isClosed {
-		return
+	if c.state.Swap(isClosed) != isClosed {
+		c.closed()
 	}
+}
+
+// closeIdle closes it if nobody is answered on it, and says whether it is closed. One that is new may have a request on its way.
+func (c *conn) closeIdle() bool {
+	state := c.state.Load()
+	switch {
+	case state == isClosed:
+		return true
+	case state == isActive, state == isNew && time.Since(c.since) < newGrace:
+		return false
+	}
+	if !c.state.CompareAndSwap(state, isClosed) {
+		return false
+	}
+	c.closed()
+	return true
+}
+
+func (c *conn) closed() {
 	c.srv.forget(c)
 	c.nc.Close()
 	c.tell(http.StateClosed)
-}
-
-// isIdle says whether nobody is answered on it. One that is new may have a request on its way.
-func (c *conn) isIdle() bool {
-	switch c.state.Load() {
-	case isIdle:
-		return true
-	case isNew:
-		return time.Since(c.since) > newGrace
-	}
-	return false
 }
 
 func (c *conn) tell(state http.ConnState) {
@@ -312,10 +321,10 @@ func (s *scope) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case !s.open:
-		return context.Canceled
 	case s.ctx != nil:
 		return s.ctx.Err()
+	case !s.open, s.left:
+		return context.Canceled
 	}
 	return s.conn.srv.base.Err()
 }

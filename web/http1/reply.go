@@ -46,7 +46,7 @@ func (w *response) begin(r *http.Request) {
 		w.header = make(http.Header, 16)
 	}
 	clear(w.header)
-	*w = response{conn: w.conn, req: r, header: w.header, body: w.body[:0]}
+	*w = response{conn: w.conn, req: r, header: w.header}
 }
 
 // Header implements http.ResponseWriter.
@@ -68,11 +68,11 @@ func bodiless(status int) bool {
 
 // WriteHeader implements http.ResponseWriter. Informational replies are not sent.
 func (w *response) WriteHeader(status int) {
+	if status < 100 || status > 999 {
+		panic("http1: status " + strconv.Itoa(status)) // as net/http does
+	}
 	if w.status != 0 || status < 200 {
 		return
-	}
-	if status > 999 {
-		panic("http1: status " + strconv.Itoa(status)) // as net/http does
 	}
 	w.status, w.length = status, -1
 	w.mute = w.req.Method == http.MethodHead || bodiless(status)
@@ -96,9 +96,8 @@ func (w *response) WriteHeader(status int) {
 		case "Transfer-Encoding":
 			continue // is not the handler's business
 		case "Content-Length":
-			if n, err := strconv.ParseUint(values[0], 10, 63); err == nil && len(values) == 1 && !bodiless(status) {
-				w.length = int64(n)
-			} else {
+			if w.length = contentLength(values); w.length < 0 || bodiless(status) {
+				w.length = -1
 				continue
 			}
 		case "Connection":
@@ -145,13 +144,13 @@ func (w *response) Write(b []byte) (int, error) {
 	switch {
 	case w.err != nil:
 		return 0, w.err
+	case len(b) == 0:
+		return 0, nil
 	case bodiless(w.status):
 		return 0, http.ErrBodyNotAllowed
 	case w.length >= 0 && w.sent+int64(len(b)) > w.length:
 		w.last = w.last || !w.mute // who is wrong about that may be wrong about more
 		return 0, http.ErrContentLength
-	case len(b) == 0:
-		return 0, nil
 	}
 	if w.untyped {
 		w.untyped = false
@@ -266,7 +265,11 @@ func (w *response) Flush() {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if !w.framed && !w.mute {
+	switch {
+	case w.framed || w.mute:
+	case w.length >= 0:
+		w.frame()
+	default:
 		w.chunk()
 	}
 	if w.framed && w.out != nil {
@@ -301,10 +304,20 @@ func (w *response) finish() bool {
 	if w.limited && w.err == nil {
 		_ = w.conn.nc.SetWriteDeadline(time.Time{})
 	}
-	if cap(w.body) > 0 {
-		w.body = nil
-	}
+	w.body = nil
 	return w.err == nil && !w.last
+}
+
+// contentLength is what a Content-Length field says; -1 if it is none.
+func contentLength(values []string) int64 {
+	if len(values) != 1 {
+		return -1
+	}
+	n, err := strconv.ParseUint(values[0], 10, 63)
+	if err != nil {
+		return -1
+	}
+	return int64(n)
 }
 
 func appendStatus(b []byte, status int) []byte {

@@ -17,9 +17,9 @@ type request struct {
 	size   int      // of the header
 }
 
-// forget lets go of a long header.
+// forget lets go of what an unusual request has taken: maps do not shrink.
 func (r *request) forget() {
-	if r.size > firstBuffer {
+	if r.size > firstBuffer || len(r.values) > manyFields {
 		*r = request{blank: r.blank}
 	}
 }

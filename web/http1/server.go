@@ -156,9 +156,7 @@ func (s *Server) stop() {
 func (s *Server) closeIdle() bool {
 	done := true
 	for _, c := range s.all() {
-		if c.isIdle() {
-			c.close()
-		} else {
+		if !c.closeIdle() {
 			done = false
 		}
 	}

@@ -191,6 +191,23 @@ func behaviour(file string) http.Handler {
 		w.Write(nil)
 		io.WriteString(w, "two")
 	})
+	on("/flushed/sized", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "6")
+		w.(http.Flusher).Flush()
+		io.WriteString(w, "onetwo")
+	})
+	on("/flushed/typed", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/x")
+		io.WriteString(w, "one")
+		w.(http.Flusher).Flush()
+		io.WriteString(w, text)
+	})
+	on("/sized/nil", func(w http.ResponseWriter, r *http.Request) { w.Header()["Content-Length"] = nil })
+	on("/sized/empty", func(w http.ResponseWriter, r *http.Request) {
+		w.Header()["Content-Length"] = []string{}
+		io.WriteString(w, "hello")
+	})
+	on("/status/1", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(1) })
 	for _, n := range []int{0, 1, 5000, replyBuffer - 200, replyBuffer, 49_999} {
 		on("/sized/"+strconv.Itoa(n), func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Length", strconv.Itoa(n))
@@ -255,6 +272,8 @@ func behaviour(file string) http.Handler {
 				fmt.Fprintln(w, "no")
 			} else if n, err := w.Write([]byte("no")); n != 0 || err != http.ErrBodyNotAllowed {
 				panic(err)
+			} else if _, err := w.Write(nil); err != nil {
+				panic(err)
 			}
 		})
 	}
@@ -318,16 +337,21 @@ func TestLikeNetHTTP(t *testing.T) {
 		}
 	}
 	request := func(method, path string) string { return method + " " + path + " HTTP/1.1\r\nHost: a\r\n\r\n" }
-	paths := []string{"/nothing", "/short", "/html", "/long", "/pieces", "/flushed", "/file", "/file/unsized", "/sized/0", "/sized/1", "/sized/5000",
+	paths := []string{"/nothing", "/short", "/html", "/long", "/pieces", "/flushed", "/flushed/sized", "/flushed/typed", "/status/1", "/file", "/file/unsized", "/sized/0", "/sized/1", "/sized/5000",
 		"/sized/16184", "/sized/16384", "/sized/49999", "/sized/pieces", "/sized/untyped", "/sized/early", "/sized/late", "/status/204", "/status/304", "/status/404",
 		"/status/206", "/status/503", "/status/599", "/status/999", "/headers", "/headers/huge", "/dated", "/close", "/abort", "/abort/late", "/panic", "/echo", "/unknown"}
 	for _, p := range paths {
 		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
-			if method == "HEAD" && slices.Contains([]string{"/long", "/pieces", "/flushed", "/file/unsized", "/headers/huge", "/abort/late"}, p) {
+			if method == "HEAD" && slices.Contains([]string{"/long", "/pieces", "/flushed", "/flushed/sized", "/flushed/typed", "/file/unsized", "/headers/huge", "/abort/late"}, p) {
 				continue // of what it has not sent yet net/http knows less
 			}
 			// The one after shows where the reply ended.
 			compare(method+" "+p, request(method, p)+request("GET", "/short"), method, "GET")
+		}
+	}
+	for _, p := range []string{"/sized/nil", "/sized/empty"} { // net/http sends them in chunks
+		if got := exchange(t, ours.addr, request("GET", p)+request("GET", "/short"), "GET", "GET"); len(got) != 2 || got[0].Status != 200 || got[1].Body != "hello" {
+			t.Errorf("%s: %+v", p, got)
 		}
 	}
 	if !strings.Contains(ours.log.String(), "secret of the handler") {
@@ -746,6 +770,8 @@ func TestMemory(t *testing.T) {
 		{"half a long header", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 15<<10), 32 << 10},
 		{"idle", get("/"), 20 << 10},
 		{"idle after a long header", "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 15<<10) + "\r\n\r\n", 20 << 10},
+		{"idle after many fields", "GET / HTTP/1.1\r\nHost: a\r\n" + manyFieldsOf(1900) + "\r\n", 20 << 10},
+		{"idle after more", "GET / HTTP/1.1\r\nHost: a\r\n" + manyFieldsOf(15_000) + "\r\n", 20 << 10},
 		{"held", get("/held"), 28 << 10},
 	} {
 		h := &waiting{tell: make(chan struct{})}
@@ -776,6 +802,47 @@ func TestMemory(t *testing.T) {
 			k.Close()
 		}
 		s.end()
+	}
+}
+
+// manyFieldsOf is as many fields as that many bytes can be.
+func manyFieldsOf(size int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, "%x:\r\n", i)
+	}
+	return b.String()
+}
+
+// A client that has left has done so for later requests of its connection too.
+func TestLeftBefore(t *testing.T) {
+	first, errs := make(chan struct{}), make(chan error, 2)
+	s := serve(t, true, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/1":
+			<-r.Context().Done()
+			first <- struct{}{}
+		case "/2":
+			errs <- r.Context().Err()
+			<-r.Context().Done()
+			errs <- r.Context().Err()
+		}
+	}), nil)
+	c := s.srv
+	k := s.dial()
+	io.WriteString(k, get("/1"))
+	eventually(t, "it is there", func() bool { return s.ours() == 1 })
+	var mine *conn
+	for _, x := range c.all() {
+		mine = x
+	}
+	mine.scope.leave() // as the goroutine that reads does
+	<-first
+	io.WriteString(k, get("/2"))
+	for range 2 {
+		if err := <-errs; err != context.Canceled {
+			t.Errorf("%v", err)
+		}
 	}
 }
 

@@ -21,7 +21,6 @@ import (
 	"headwater/segmenter/media"
 	"headwater/web"
 	"headwater/web/conns"
-	"headwater/web/http1"
 )
 
 // A harness is an origin with real sockets and a simulated clock. What the origin is told of time comes from the stamps on the
@@ -102,23 +101,25 @@ func newHarness(t testing.TB, cfg segmenter.Config, set ...func(*rtmp.Server)) *
 	h.rtmp = ln.Addr().String()
 	ends.Go(func() { h.server.Serve(ctx, ln) })
 	port := &conns.Port{Limit: &conns.Limit{Max: 1000}}
-	var servers []*http1.Server
+	type server interface {
+		Serve(net.Listener) error
+		Close() error
+	}
+	media, ops := ws.PlainServer(ws.Handler()), ws.HTTPServer(ws.OpsHandler())
 	for _, s := range []struct {
 		url *string
-		h   http.Handler
-	}{{&h.base, ws.Handler()}, {&h.ops, ws.OpsHandler()}} {
-		ln, srv := listen(), ws.PlainServer(s.h)
+		server
+	}{{&h.base, media}, {&h.ops, ops}} {
+		ln := listen()
 		*s.url = "http://" + ln.Addr().String()
-		servers = append(servers, srv)
-		ends.Go(func() { srv.Serve(port.Listen(ln, true, nil)) })
+		ends.Go(func() { s.Serve(port.Listen(ln, true, nil)) })
 	}
 	h.check = newChecker(h.base, "live/"+h.name)
 	h.check.sparse = slow
 	t.Cleanup(func() {
 		stop()
-		for _, srv := range servers {
-			srv.Close()
-		}
+		media.Close()
+		ops.Close()
 		h.check.client.CloseIdleConnections()
 		ends.Wait()
 	})
