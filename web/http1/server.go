@@ -1,5 +1,5 @@
 // Package http1 serves HTTP/1.1 on connections that ask for what has no body, as players and edges do: GET, HEAD and OPTIONS in
-// their usual form. It runs the handler of an http.Server, at half of what net/http costs, and has that server do everything
+// their usual form. It runs the handler of an http.Server, at two thirds of what net/http costs, and has that server do everything
 // else: a connection on which something comes that is not a plain request, whatever it is, is given to it, with every byte as it came.
 // So net/http decides on other methods, bodies, upgrades, HTTP/1.0, HTTP/2 by prior knowledge, and what is malformed or too long.
 package http1
@@ -29,7 +29,7 @@ const (
 // A Server serves the connections of one listener. HTTP is set before Serve, and not served by anybody else; of its fields Handler,
 // ReadHeaderTimeout, IdleTimeout, MaxHeaderBytes, BaseContext, ConnState and ErrorLog are looked at, all of which but ConnState
 // and ErrorLog have to be set, and not changed any more. There is no ReadTimeout and no WriteTimeout: a handler sets the deadlines of its
-// reply by http.ResponseController.
+// reply by http.ResponseController. ConnState hears StateNew twice of a connection that is given to net/http.
 //
 // A handler must not keep the request, its header, or its context when it has returned: they are used again.
 type Server struct {
