@@ -30,7 +30,7 @@ type Rendered struct {
 	ETag     string   // a hash of Body: the content of a strong entity tag (RFC 9110 8.8.3), without the quotes
 	Encoding Encoding // of Body
 
-	Tag, Length []string // as the values of headers: ETag in quotes, and how long Body is
+	Tag, Length string // as the values of headers: ETag in quotes, and how long Body is
 }
 
 // Media returns the Media Playlist of w in that form: the same pointer to everybody who asks. A delta update that would
@@ -152,6 +152,5 @@ func rendered(body []byte, enc Encoding) Rendered {
 	b := append(hex.AppendEncode(append(buf[:0], '"'), sum[:12]), '"')
 	n := len(b)
 	all := string(strconv.AppendInt(b, int64(len(body)), 10))
-	values := &[2]string{all[:n], all[n:]}
-	return Rendered{Body: body, ETag: all[1 : n-1], Encoding: enc, Tag: values[0:1:1], Length: values[1:2:2]}
+	return Rendered{Body: body, ETag: all[1 : n-1], Encoding: enc, Tag: all[:n], Length: all[n:]}
 }

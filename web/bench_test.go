@@ -12,6 +12,7 @@ import (
 
 	"headwater/playlist"
 	"headwater/segmenter"
+	"headwater/web/http1"
 )
 
 // A sink is a ResponseWriter that costs nothing.
@@ -29,6 +30,11 @@ func (w *sink) SetReadDeadline(time.Time) error { return nil }
 func (w *sink) SetWriteDeadline(time.Time) error {
 	return nil
 }
+
+// A direct is a sink that needs no header map, as web/http1's responses do not.
+type direct struct{ sink }
+
+func (w *direct) WriteFields(status int, _ []http1.Field, _ int) { w.status = status }
 
 func (w *sink) reset() {
 	clear(w.header)
@@ -68,7 +74,7 @@ var requestCases = []struct {
 	{"ts/playlist", func(e *encoder) string { return e.dir("video") + "ts/index.m3u8" }, gzipped, 200, 5},
 	{"ts/segment", func(e *encoder) string {
 		return e.dir("video") + "ts/" + playlist.TSSegmentName(e.video().Window().LastMSN()-1)
-	}, nil, 200, 16},
+	}, nil, 200, 17},
 }
 
 var gzipped = accepting("gzip")
@@ -96,6 +102,14 @@ func TestAllocations(t *testing.T) {
 		})
 		if w.status != c.status || n > c.allocs {
 			t.Errorf("%s: %d, %v allocations, want at most %v", c.name, w.status, n, c.allocs)
+		}
+		d := &direct{*newSink()}
+		less := testing.AllocsPerRun(200, func() {
+			d.reset()
+			h.ServeHTTP(d, r)
+		})
+		if d.status != c.status || less >= n || len(d.header) > 0 {
+			t.Errorf("%s: %d, %v allocations without a header map, %v with it; it has %v", c.name, d.status, less, n, d.header)
 		}
 	}
 }

@@ -44,16 +44,11 @@ func (c *cmsd) append(dst []byte) []byte {
 	return append(dst, common...)
 }
 
-// own returns the strings that are o's alone, in one allocation: its entity tag, with quotes, and what CMSD-Static says of it, ""
-// for what is no media.
-func (o *object) own() (tag, cmsd string) {
-	var buf [128]byte
-	b := append(buf[:0], '"')
-	b = append(append(b, o.tag...), '"')
-	n := len(b)
-	if o.cmsd.init || o.cmsd.kind != 0 {
-		b = o.cmsd.append(b)
+// String is what CMSD-Static says, "" for what is no media.
+func (c *cmsd) String() string {
+	if !c.init && c.kind == 0 {
+		return ""
 	}
-	all := string(b)
-	return all[:n], all[n:]
+	var buf [64]byte
+	return string(c.append(buf[:0]))
 }

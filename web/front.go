@@ -14,9 +14,10 @@ import (
 	"github.com/gorilla/mux"
 
 	"headwater/segmenter"
+	"headwater/web/http1"
 )
 
-// A front is what every request passes first: it gives every reply its CORS headers, answers preflights, refuses paths
+// A front is what every request passes first: it answers preflights, refuses paths
 // that are not canonical, and counts and logs what became of the request.
 type front struct {
 	server  *Server
@@ -30,6 +31,10 @@ type response struct {
 	server  *Server
 	deadlin deadliner
 	match   mux.RouteMatch
+
+	private bool // it has no CORS headers
+	fields  []http1.Field
+	room    [12]http1.Field // for fields
 
 	object object // what the handler wants to be sent, if ready
 	ready  bool
@@ -59,7 +64,8 @@ var responses = sync.Pool{New: func() any {
 func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	s := f.server
 	w := responses.Get().(*response)
-	w.ResponseWriter, w.server, w.class, w.began = rw, s, ClassOther, time.Now()
+	w.ResponseWriter, w.server, w.private, w.class, w.began = rw, s, f.private, ClassOther, time.Now()
+	w.fields = w.room[:0]
 	w.deadlin = findDeadliner(rw)
 	defer func() {
 		if v := recover(); v != nil {
@@ -90,12 +96,6 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 	}()
 
-	if !f.private {
-		h := w.Header()
-		h["Access-Control-Allow-Origin"] = anyOrigin
-		h["Access-Control-Expose-Headers"] = exposed
-		h["Timing-Allow-Origin"] = anyOrigin
-	}
 	if !f.private || !isWeighing(r) { // whose handler reads the body
 		if err := w.readBodyAway(r); err != nil {
 			s.fail(w, r, err)
@@ -238,8 +238,8 @@ func (w *response) readDeadline(d time.Duration) {
 	}
 }
 
-// WriteHeader also gives a reply that does not say how long it may be kept the word that it may not, and the peer a time
-// by which it has to have read everything.
+// WriteHeader also gives a reply that does not say how long it may be kept the word that it may not, CORS headers, and the peer a time by which it
+// has to have read everything.
 func (w *response) WriteHeader(status int) {
 	if w.status != 0 {
 		return
@@ -249,16 +249,58 @@ func (w *response) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	if h := w.Header(); len(h["Cache-Control"]) == 0 {
+	h := w.Header()
+	if len(h["Cache-Control"]) == 0 {
 		h["Cache-Control"] = cacheNever
 	}
+	if !w.private {
+		h["Access-Control-Allow-Origin"] = anyOrigin
+		h["Access-Control-Expose-Headers"] = exposed
+		h["Timing-Allow-Origin"] = anyOrigin
+	}
 	w.timed()
+	w.limit()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// limit gives the peer a time by which it has to have read everything.
+func (w *response) limit() {
 	if w.deadlin != nil {
 		s := w.server
 		d := s.WriteTimeout + time.Duration(w.size)*time.Second/time.Duration(s.MinRate)
 		_ = w.deadlin.SetWriteDeadline(time.Now().Add(d))
 	}
-	w.ResponseWriter.WriteHeader(status)
+}
+
+// A fieldWriter is a ResponseWriter of ours, which takes fields as they are.
+type fieldWriter interface {
+	WriteFields(status int, fields []http1.Field, length int)
+}
+
+// add adds a field to what writeFields sends; its name is in canonical form.
+func (w *response) add(name, value string) {
+	w.fields = append(w.fields, http1.Field{Name: name, Value: value})
+}
+
+// writeFields is WriteHeader for what has been added, Cache-Control with it. The fields go into the header map only where somebody needs one.
+func (w *response) writeFields(status int) {
+	if to, ok := w.ResponseWriter.(fieldWriter); ok && len(w.Header()) == 0 && !w.server.AccessLog && !w.server.ServerTiming {
+		w.status = status
+		if !w.private {
+			w.add("Access-Control-Allow-Origin", anyOrigin[0])
+			w.add("Access-Control-Expose-Headers", exposed[0])
+			w.add("Timing-Allow-Origin", anyOrigin[0])
+		}
+		w.limit()
+		to.WriteFields(status, w.fields, w.size)
+		return
+	}
+	h, values := w.Header(), make([]string, len(w.fields))
+	for i, f := range w.fields {
+		values[i] = f.Value
+		h[f.Name] = values[i : i+1 : i+1]
+	}
+	w.WriteHeader(status)
 }
 
 func (w *response) Write(b []byte) (int, error) {

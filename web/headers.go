@@ -83,18 +83,18 @@ func mediaType(k media.Kind) []string {
 // A stamp is a second as a header says it.
 type stamp struct {
 	unix  int64
-	value []string
+	value string
 }
 
 var lastStamp atomic.Pointer[stamp]
 
 // httpDate returns a Unix second as an HTTP date (RFC 9110 5.6.7). Playlists of all streams change in the same few
 // seconds, so the latest one is kept.
-func httpDate(unix int64) []string {
+func httpDate(unix int64) string {
 	if s := lastStamp.Load(); s != nil && s.unix == unix {
 		return s.value
 	}
-	s := &stamp{unix: unix, value: []string{time.Unix(unix, 0).UTC().Format(http.TimeFormat)}}
+	s := &stamp{unix: unix, value: time.Unix(unix, 0).UTC().Format(http.TimeFormat)}
 	lastStamp.Store(s)
 	return s.value
 }

@@ -15,10 +15,11 @@ import (
 type object struct {
 	contentType []string
 	cache       []string
-	tag         string   // of the strong entity tag, without quotes
-	tags, sizes []string // tag in quotes and size, if they are there already; everybody's
-	modified    int64    // Unix seconds; 0 is not known
-	live        bool     // it may change again within the second modified
+	tag         string // of the strong entity tag, without quotes
+	quoted      string // with them, if that is there already
+	length      string // size, likewise
+	modified    int64  // Unix seconds; 0 is not known
+	live        bool   // it may change again within the second modified
 	coding      playlist.Encoding
 	varies      bool // with Accept-Encoding
 	ranges      bool // ranges of it may be asked for
@@ -35,76 +36,79 @@ type object struct {
 func (o *object) setPlaylist(p *playlist.Rendered) {
 	o.contentType = typePlaylist
 	o.bytes, o.size, o.tag, o.coding, o.varies = p.Body, len(p.Body), p.ETag, p.Encoding, true
-	o.tags, o.sizes = p.Tag, p.Length
+	o.quoted, o.length = p.Tag, p.Length
 }
 
 // serveObject answers GET and HEAD: preconditions first, in the order of RFC 9110 13.2.2, then the range, then the whole.
 func (s *Server) serveObject(w *response, r *http.Request, o *object) {
-	h := w.Header()
-	var values *[4]string // those of this reply's own headers, in one allocation
-	cmsd := ""
-	if h["Etag"] = o.tags; o.tags == nil {
-		values = new([4]string)
-		values[0], cmsd = o.own()
-		h["Etag"] = values[0:1:1]
-	}
-	tag := h["Etag"][0]
-	h["Cache-Control"] = o.cache
-	if o.modified > 0 {
-		h["Last-Modified"] = httpDate(o.modified)
-	}
-	if o.varies {
-		h["Vary"] = varyEncoding
+	tag := o.quoted
+	if tag == "" {
+		tag = `"` + o.tag + `"`
 	}
 	switch o.conditions(r.Header, tag) {
 	case http.StatusNotModified:
-		w.WriteHeader(http.StatusNotModified)
+		o.describe(w, tag)
+		w.writeFields(http.StatusNotModified)
 		return
 	case http.StatusPreconditionFailed:
+		if o.varies {
+			w.Header()["Vary"] = varyEncoding
+		}
 		s.fail(w, r, errPrecondition)
 		return
 	}
-	if o.ts != nil && !s.loadTS(w, r, o, cmsd) {
+	o.describe(w, tag)
+	w.add("Content-Type", o.contentType[0])
+	if v := o.cmsd.String(); v != "" {
+		w.add("Cmsd-Static", v)
+	}
+	if v := codings[o.coding]; v != nil {
+		w.add("Content-Encoding", v[0])
+	}
+	if o.ranges {
+		w.add("Accept-Ranges", rangeUnit[0])
+	}
+	if o.ts != nil && !s.loadTS(w, r, o) {
 		return
 	}
 	status, from, n := http.StatusOK, 0, o.size
-	if o.ranges {
-		h["Accept-Ranges"] = rangeUnit
-		// Range is defined for GET alone (RFC 9110 14.2).
-		if v := r.Header["Range"]; len(v) == 1 && r.Method == http.MethodGet && o.ifRange(r.Header, tag) {
-			first, length, kind := parseRange(v[0], o.size)
-			switch kind {
-			case rangeOne:
-				status, from, n = http.StatusPartialContent, first, length
-				values[2] = "bytes " + strconv.Itoa(from) + "-" + strconv.Itoa(from+n-1) + "/" + strconv.Itoa(o.size)
-				h["Content-Range"] = values[2:3:3]
-			case rangeBeyond:
-				values[2] = "bytes */" + strconv.Itoa(o.size)
-				h["Content-Range"] = values[2:3:3]
-				s.fail(w, r, errRange)
-				return
-			}
+	// Range is defined for GET alone (RFC 9110 14.2).
+	if v := r.Header["Range"]; o.ranges && len(v) == 1 && r.Method == http.MethodGet && o.ifRange(r.Header, tag) {
+		first, length, kind := parseRange(v[0], o.size)
+		switch kind {
+		case rangeOne:
+			status, from, n = http.StatusPartialContent, first, length
+			w.add("Content-Range", "bytes "+strconv.Itoa(from)+"-"+strconv.Itoa(from+n-1)+"/"+strconv.Itoa(o.size))
+		case rangeBeyond:
+			w.Header()["Content-Range"] = []string{"bytes */" + strconv.Itoa(o.size)}
+			s.fail(w, r, errRange)
+			return
 		}
 	}
-	h["Content-Type"] = o.contentType
-	if cmsd != "" {
-		values[3] = cmsd
-		h["Cmsd-Static"] = values[3:4:4]
+	length := o.length
+	if length == "" {
+		length = strconv.Itoa(n)
 	}
-	if v := codings[o.coding]; v != nil {
-		h["Content-Encoding"] = v
-	}
-	if h["Content-Length"] = o.sizes; o.sizes == nil {
-		values[1] = strconv.Itoa(n)
-		h["Content-Length"] = values[1:2:2]
-	}
+	w.add("Content-Length", length)
 	w.size = n
-	w.WriteHeader(status)
+	w.writeFields(status)
 	if r.Method != http.MethodHead {
 		// It is acted upon when the handler is done. What w could not send it has kept by itself; what could not be read is told here.
 		if err := o.writeRange(w, from, n); err != nil && w.failed == nil {
 			w.failed = err
 		}
+	}
+}
+
+// describe adds what 304 says too.
+func (o *object) describe(w *response, tag string) {
+	w.add("Etag", tag)
+	w.add("Cache-Control", o.cache[0])
+	if o.modified > 0 {
+		w.add("Last-Modified", httpDate(o.modified))
+	}
+	if o.varies {
+		w.add("Vary", varyEncoding[0])
 	}
 }
 

@@ -189,15 +189,13 @@ func permanent(err error) bool {
 
 // loadTS makes o's bytes, or finds them. A HEAD request makes nothing: it is told the length only where that is known (RFC 9110
 // 9.3.2). It says false when the request has been answered.
-func (s *Server) loadTS(w *response, r *http.Request, o *object, cmsd string) bool {
+func (s *Server) loadTS(w *response, r *http.Request, o *object) bool {
 	var err error
 	if r.Method == http.MethodHead {
 		var ok bool
 		if o.bytes, ok, err = s.ts.peek(o.tag); !ok {
-			h := w.Header()
-			h["Accept-Ranges"], h["Content-Type"] = rangeUnit, o.contentType
-			h["Cmsd-Static"] = []string{cmsd}
-			w.WriteHeader(http.StatusOK)
+			w.size = -1
+			w.writeFields(http.StatusOK)
 			return false
 		}
 	} else {

@@ -43,7 +43,7 @@ type response struct {
 
 func (w *response) begin(r *http.Request) {
 	if w.header == nil {
-		w.header = make(http.Header, 16)
+		w.header = make(http.Header)
 	}
 	clear(w.header)
 	*w = response{conn: w.conn, req: r, header: w.header}
@@ -74,12 +74,8 @@ func (w *response) WriteHeader(status int) {
 	if w.status != 0 || status < 200 {
 		return
 	}
-	w.status, w.length = status, -1
-	w.mute = w.req.Method == http.MethodHead || bodiless(status)
-	w.out = buffers.Get().(*[replyBuffer]byte)[:0]
-	w.out = appendStatus(w.out, status)
-
-	var room [32]string
+	w.start(status)
+	var room [manyFields]string
 	names := room[:0]
 	for name := range w.header {
 		names = append(names, name)
@@ -87,7 +83,7 @@ func (w *response) WriteHeader(status int) {
 			names[i], names[i-1] = names[i-1], names[i]
 		}
 	}
-	dated, closes := false, false
+	dated := false
 	for _, name := range names {
 		values := w.header[name]
 		switch name {
@@ -102,7 +98,7 @@ func (w *response) WriteHeader(status int) {
 			}
 		case "Connection":
 			for _, v := range values {
-				closes = closes || hasToken(v, "close")
+				w.last = w.last || hasToken(v, "close")
 			}
 		case "Content-Type":
 			if status == http.StatusNotModified {
@@ -116,16 +112,46 @@ func (w *response) WriteHeader(status int) {
 			w.out = appendField(w.out, name, v)
 		}
 	}
+	_, typed := w.header["Content-Type"]
+	w.untyped = !typed && w.header["Content-Encoding"] == nil
+	w.end(dated)
+}
+
+// A Field is a header field.
+type Field struct{ Name, Value string }
+
+// WriteFields is WriteHeader with these fields in the place of the header map, which costs as much as the rest of a small reply. Their names are in
+// canonical form; Content-Type is one of them if there is a body, and Date, Connection and Transfer-Encoding are not. length is that of the body, as
+// one of them may say.
+func (w *response) WriteFields(status int, fields []Field, length int) {
+	w.start(status)
+	if !bodiless(status) {
+		w.length = int64(length)
+	}
+	for i := range fields {
+		w.out = appendField(w.out, fields[i].Name, fields[i].Value)
+	}
+	w.end(false)
+}
+
+// start begins the header.
+func (w *response) start(status int) {
+	w.status, w.length = status, -1
+	w.mute = w.req.Method == http.MethodHead || bodiless(status)
+	w.out = buffers.Get().(*[replyBuffer]byte)[:0]
+	w.out = appendStatus(w.out, status)
+}
+
+// end ends it, or leaves it open for what depends on the body.
+func (w *response) end(dated bool) {
 	if !dated {
 		w.out = appendField(w.out, "Date", w.conn.srv.now())
 	}
-	w.last = closes || w.req.Close || w.conn.srv.draining.Load()
-	if w.last && !closes {
+	if !w.last && (w.req.Close || w.conn.srv.draining.Load()) {
+		w.last = true
 		w.out = appendField(w.out, "Connection", "close")
 	}
-	_, typed := w.header["Content-Type"]
-	w.untyped = !typed && !bodiless(status) && w.header["Content-Encoding"] == nil
-	if bodiless(status) || w.length >= 0 && !w.untyped {
+	if bodiless(w.status) || w.length >= 0 && !w.untyped {
 		w.frame()
 	}
 }

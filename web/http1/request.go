@@ -78,7 +78,7 @@ func (r *request) parse(head []byte) bool {
 		return false
 	}
 	if r.Header == nil {
-		r.Header = make(http.Header, manyFields)
+		r.Header = make(http.Header)
 		r.values = make([]string, 0, manyFields)
 		r.blank.Proto, r.blank.ProtoMajor, r.blank.ProtoMinor, r.blank.Body = version[1:], 1, 1, http.NoBody
 	}

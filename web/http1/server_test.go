@@ -296,6 +296,32 @@ func behaviour(file string) http.Handler {
 		w.Header().Set("X-Huge", text)
 		io.WriteString(w, text)
 	})
+	for name, c := range map[string]struct {
+		status, length int
+		fields         []Field
+	}{
+		"whole":   {200, 5, []Field{{"Content-Type", "text/x"}, {"Etag", `"a"`}, {"Content-Length", "5"}, {"X-Evil", "a\r\nX-More: b"}}},
+		"long":    {200, 40_000, []Field{{"Content-Type", "text/x"}, {"Content-Length", "40000"}}},
+		"unknown": {200, -1, []Field{{"Content-Type", "text/x"}}},
+		"nothing": {304, 40_000, []Field{{"Etag", `"a"`}}},
+		"error":   {503, 5, []Field{{"Content-Type", "text/x"}, {"Content-Length", "5"}, {"Retry-After", "1"}}},
+	} {
+		on("/fields/"+name, func(w http.ResponseWriter, r *http.Request) {
+			if to, ok := w.(interface {
+				WriteFields(status int, fields []Field, length int)
+			}); ok {
+				to.WriteFields(c.status, c.fields, c.length)
+			} else {
+				for _, f := range c.fields {
+					w.Header().Set(f.Name, f.Value)
+				}
+				w.WriteHeader(c.status)
+			}
+			if r.Method != "HEAD" && c.status != 304 {
+				io.WriteString(w, text[:max(c.length, 0)])
+			}
+		})
+	}
 	on("/dated", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	})
@@ -339,7 +365,7 @@ func TestLikeNetHTTP(t *testing.T) {
 	request := func(method, path string) string { return method + " " + path + " HTTP/1.1\r\nHost: a\r\n\r\n" }
 	paths := []string{"/nothing", "/short", "/html", "/long", "/pieces", "/flushed", "/flushed/sized", "/flushed/typed", "/status/1", "/file", "/file/unsized", "/sized/0", "/sized/1", "/sized/5000",
 		"/sized/16184", "/sized/16384", "/sized/49999", "/sized/pieces", "/sized/untyped", "/sized/early", "/sized/late", "/status/204", "/status/304", "/status/404",
-		"/status/206", "/status/503", "/status/599", "/status/999", "/headers", "/headers/huge", "/dated", "/close", "/abort", "/abort/late", "/panic", "/echo", "/unknown"}
+		"/status/206", "/status/503", "/status/599", "/status/999", "/headers", "/headers/huge", "/fields/whole", "/fields/long", "/fields/unknown", "/fields/nothing", "/fields/error", "/dated", "/close", "/abort", "/abort/late", "/panic", "/echo", "/unknown"}
 	for _, p := range paths {
 		for _, method := range []string{"GET", "HEAD", "OPTIONS"} {
 			if method == "HEAD" && slices.Contains([]string{"/long", "/pieces", "/flushed", "/flushed/sized", "/flushed/typed", "/file/unsized", "/headers/huge", "/abort/late"}, p) {
