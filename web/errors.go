@@ -95,6 +95,9 @@ func (s *Server) failIn(w *response, r *http.Request, err error, td int) {
 		return
 	}
 	h := w.Header()
+	for _, k := range [...]string{"Etag", "Last-Modified", "Content-Encoding", "Accept-Ranges"} {
+		delete(h, k) // of the reply that has become this one
+	}
 	h["Cache-Control"] = v.cache
 	if v.retry {
 		h["Retry-After"] = retrySoon

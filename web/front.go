@@ -45,7 +45,7 @@ type response struct {
 	first  time.Time     // when the header was written, where somebody wants to know
 	status int           // 0 until the header is written
 	sent   int64         // bytes of body
-	size   int           // of the body to come, as far as known
+	size   int           // of the body to come, as far as known; -1: HEAD of what has not been made
 	held   time.Duration // how long the request was made to wait
 	failed error         // the body is incomplete: the connection must not look as if it were not
 }
@@ -284,6 +284,9 @@ func (w *response) add(name, value string) {
 
 // writeFields is WriteHeader for what has been added, Cache-Control with it. The fields go into the header map only where somebody needs one.
 func (w *response) writeFields(status int) {
+	if w.status != 0 {
+		return
+	}
 	if to, ok := w.ResponseWriter.(fieldWriter); ok && len(w.Header()) == 0 && !w.server.AccessLog && !w.server.ServerTiming {
 		w.status = status
 		if !w.private {
@@ -320,7 +323,7 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	n, err := io.Copy(w.ResponseWriter, src) // has net/http's ReadFrom do it
+	n, err := io.Copy(w.ResponseWriter, src) // has that one's ReadFrom do it
 	w.sent += n
 	if err != nil {
 		w.failed = err
@@ -331,5 +334,5 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 // WriteString is Write; an error is kept.
 func (w *response) WriteString(s string) { _, _ = w.Write([]byte(s)) }
 
-// Unwrap is for http.ResponseController.
+// Unwrap is for http.ResponseController, for deadlines alone: by its Flush a header would go out that lacks what WriteHeader adds.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }

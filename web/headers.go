@@ -10,8 +10,8 @@ import (
 	"headwater/segmenter/media"
 )
 
-// Header values that many replies share. They are put into header maps as they are, under canonical keys, and nobody
-// modifies them.
+// Header values that many replies share. Header maps get them as they are, under canonical keys, and nobody modifies
+// them.
 var (
 	anyOrigin      = []string{"*"}
 	exposed        = []string{"Age, Date, ETag, Content-Range, Retry-After, CMSD-Static, CMSD-Dynamic"}

@@ -322,13 +322,16 @@ func TestPanic(t *testing.T) {
 			io.WriteString(w, "hello")
 		}
 		if r.URL.Path != "/plain" {
+			w.Header().Set("Content-Encoding", "gzip")
+			w.Header().Set("Etag", `"a"`)
 			panic("oops")
 		}
 		io.WriteString(w, "hello")
 	})}
 	base, _ := listen(t, s)
 	r := ask(t, "GET", base+"/early")
-	if r.StatusCode != 500 || r.header("Cache-Control") != "private, no-store" || r.header("Retry-After") != "1" || strings.Contains(r.body, "oops") {
+	if r.StatusCode != 500 || r.header("Cache-Control") != "private, no-store" || r.header("Retry-After") != "1" || strings.Contains(r.body, "oops") ||
+		r.header("Content-Encoding")+r.header("Etag") != "" {
 		t.Errorf("%d %v %s", r.StatusCode, r.Header, r.body)
 	}
 	if resp, err := http.DefaultTransport.RoundTrip(mustRequest(t, base+"/late")); err == nil {

@@ -87,7 +87,7 @@ type conn struct {
 	reads, writes deadline
 }
 
-// Unread gives back what was read last: the next Read returns b, WriteTo does not. It is not called while one is under way.
+// Unread gives back what was read last: the next Read returns b, but WriteTo would skip it. It is not called while one is under way.
 func (c *conn) Unread(b []byte) { c.unread = b }
 
 // Read implements net.Conn.

@@ -74,7 +74,7 @@ func (w *response) WriteHeader(status int) {
 	if w.status != 0 || status < 200 {
 		return
 	}
-	w.start(status)
+	w.startHeader(status)
 	var room [manyFields]string
 	names := room[:0]
 	for name := range w.header {
@@ -114,36 +114,39 @@ func (w *response) WriteHeader(status int) {
 	}
 	_, typed := w.header["Content-Type"]
 	w.untyped = !typed && w.header["Content-Encoding"] == nil
-	w.end(dated)
+	w.endHeader(dated)
 }
 
 // A Field is a header field.
 type Field struct{ Name, Value string }
 
-// WriteFields is WriteHeader with these fields in the place of the header map, which costs as much as the rest of a small reply. Their names are in
-// canonical form; Content-Type is one of them if there is a body, and Date, Connection and Transfer-Encoding are not. length is that of the body, as
-// one of them may say.
+// WriteFields is WriteHeader with these fields in the place of those in the header map, whose use takes longer than all else that a small reply costs here.
+// Their names are in canonical form; Content-Type is one of them if there is a body, and Date, Connection and Transfer-Encoding are not. length is
+// what Content-Length says, which is one of them too; -1: it is not.
 func (w *response) WriteFields(status int, fields []Field, length int) {
-	w.start(status)
+	if w.status != 0 || status < 200 {
+		return
+	}
+	w.startHeader(status)
 	if !bodiless(status) {
 		w.length = int64(length)
 	}
 	for i := range fields {
 		w.out = appendField(w.out, fields[i].Name, fields[i].Value)
 	}
-	w.end(false)
+	w.endHeader(false)
 }
 
-// start begins the header.
-func (w *response) start(status int) {
+// startHeader begins the header.
+func (w *response) startHeader(status int) {
 	w.status, w.length = status, -1
 	w.mute = w.req.Method == http.MethodHead || bodiless(status)
 	w.out = buffers.Get().(*[replyBuffer]byte)[:0]
 	w.out = appendStatus(w.out, status)
 }
 
-// end ends it, or leaves it open for what depends on the body.
-func (w *response) end(dated bool) {
+// endHeader ends it, or leaves it open for what depends on the body.
+func (w *response) endHeader(dated bool) {
 	if !dated {
 		w.out = appendField(w.out, "Date", w.conn.srv.now())
 	}
@@ -218,7 +221,10 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 	if !ok {
 		return io.Copy(struct{ io.Writer }{w}, src)
 	}
-	if w.send(nil); w.err != nil {
+	if w.out != nil {
+		w.send(nil)
+	}
+	if w.err != nil {
 		return 0, w.err
 	}
 	n, err := to.ReadFrom(src)

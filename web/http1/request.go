@@ -15,16 +15,17 @@ type request struct {
 	url    url.URL
 	values []string // that the header map points into
 	size   int      // of the header
+	fields int      // in it
 }
 
 // forget lets go of what an unusual request has taken: maps do not shrink.
 func (r *request) forget() {
-	if r.size > firstBuffer || len(r.values) > manyFields {
+	if r.size > firstBuffer || r.fields > manyFields {
 		*r = request{blank: r.blank}
 	}
 }
 
-// manyFields is how many header fields cost no allocation.
+// manyFields is how many header fields are usual.
 const manyFields = 24
 
 // methods are those that have no body to speak of (RFC 9110 9.3).
@@ -62,7 +63,7 @@ func lines(b []byte, line int) (next int, ended, ok bool) {
 // parse reads a header, to its empty line, whose lines all end with CRLF. It says false, and r is nothing, if it is not sure that this
 // is a request without a body that http.ReadRequest would read in the same way.
 func (r *request) parse(head []byte) bool {
-	r.size = len(head)
+	r.size, r.fields = len(head), 0
 	text := string(head)               // what the fields and the URL are slices of
 	n := strings.IndexByte(text, '\r') // there is one, and it is not the last byte
 	line := text[:n]
@@ -87,7 +88,7 @@ func (r *request) parse(head []byte) bool {
 	clear(header)
 	r.Header, r.Method, r.RequestURI, r.URL = header, method, target, &r.url
 	r.values = r.values[:0]
-	if !r.url1(target) {
+	if !r.setURL(target) {
 		return false
 	}
 	hosts := 0
@@ -138,6 +139,7 @@ func (r *request) parse(head []byte) bool {
 }
 
 func (r *request) add(h http.Header, name, value string) {
+	r.fields++
 	if all, ok := h[name]; ok {
 		h[name] = append(all, value)
 		return
@@ -147,8 +149,8 @@ func (r *request) add(h http.Header, name, value string) {
 	h[name] = r.values[n : n+1 : n+1]
 }
 
-// url1 sets the URL. Most paths are written as they are by default, and need not be parsed.
-func (r *request) url1(target string) bool {
+// setURL sets the URL. Most paths are written as they are by default, and need not be parsed.
+func (r *request) setURL(target string) bool {
 	path, query, asked := strings.Cut(target, "?")
 	if !isPlain(path) || strings.HasPrefix(path, "//") {
 		u, err := url.ParseRequestURI(target)
