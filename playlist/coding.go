@@ -15,19 +15,19 @@ type Encoding uint8
 
 // The encodings.
 const (
-	Identity Encoding = iota
-	Gzip              // RFC 1952
-	Brotli            // RFC 7932
-	Zstd              // RFC 8878
-	encodings
+	Identity  Encoding = iota
+	Gzip               // RFC 1952
+	Brotli             // RFC 7932
+	Zstd               // RFC 8878
+	Encodings          // how many there are
 )
 
 // String is the coding's name in Content-Encoding; "" for Identity, which has none.
 func (e Encoding) String() string {
-	if e >= encodings {
+	if e >= Encodings {
 		return ""
 	}
-	return [encodings]string{Gzip: "gzip", Brotli: "br", Zstd: "zstd"}[e]
+	return [Encodings]string{Gzip: "gzip", Brotli: "br", Zstd: "zstd"}[e]
 }
 
 // How hard the compressors try. A playlist is compressed as often as it changes, which is several times a second, so none may
@@ -55,7 +55,7 @@ type compressor interface {
 
 // compressors are kept while they are used: each takes a megabyte or so. The modules, and so the bytes, are those of go.mod,
 // whatever the version of Go.
-var compressors = [encodings]*sync.Pool{
+var compressors = [Encodings]*sync.Pool{
 	Gzip: {New: func() any {
 		z, err := gzip.NewWriterLevel(nil, gzipLevel)
 		mustBeConstant(err)

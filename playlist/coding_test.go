@@ -48,7 +48,7 @@ func decode(t testing.TB, b []byte, enc Encoding) []byte {
 }
 
 func TestEncodingNames(t *testing.T) {
-	for enc, want := range map[Encoding]string{Identity: "", Gzip: "gzip", Brotli: "br", Zstd: "zstd", encodings: "", 255: ""} {
+	for enc, want := range map[Encoding]string{Identity: "", Gzip: "gzip", Brotli: "br", Zstd: "zstd", Encodings: "", 255: ""} {
 		mustEqual(t, fmt.Sprint("encoding ", uint8(enc)), enc.String(), want)
 	}
 }
@@ -76,7 +76,7 @@ func TestCodedBytes(t *testing.T) {
 func TestCompressorsForget(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	texts := [][]byte{{}, []byte("#EXTM3U\n"), longWindow(8), longWindow(100), longWindow(1000), make([]byte, 3<<windowBits)}
-	for enc := Identity + 1; enc < encodings; enc++ {
+	for enc := Identity + 1; enc < Encodings; enc++ {
 		used := compressors[enc].New().(compressor)
 		for range 30 {
 			b := texts[rng.IntN(len(texts))]
@@ -104,7 +104,7 @@ func TestCompressorsForget(t *testing.T) {
 func TestCompressAtOnce(t *testing.T) {
 	texts := [][]byte{longWindow(8), longWindow(30)}
 	var wg sync.WaitGroup
-	for enc := Identity + 1; enc < encodings; enc++ {
+	for enc := Identity + 1; enc < Encodings; enc++ {
 		for i := range 8 {
 			wg.Go(func() {
 				for range 5 {
@@ -125,7 +125,7 @@ func TestCompressAllocations(t *testing.T) {
 	}
 	body := longWindow(8)
 	dst := make([]byte, 0, len(body))
-	for enc := Identity + 1; enc < encodings; enc++ {
+	for enc := Identity + 1; enc < Encodings; enc++ {
 		c := compressors[enc].New().(compressor)
 		if a := testing.AllocsPerRun(100, func() { c.compress(dst, body) }); a > 0 {
 			t.Errorf("%s: %v allocations", enc, a)
@@ -137,7 +137,7 @@ func TestCompressAllocations(t *testing.T) {
 func TestSmaller(t *testing.T) {
 	for _, n := range []int{8, 1000} {
 		body := longWindow(n)
-		for enc := Identity + 1; enc < encodings; enc++ {
+		for enc := Identity + 1; enc < Encodings; enc++ {
 			if m := len(compress(body, enc)); m > len(body)/2 {
 				t.Errorf("%d segments, %s: %d of %d bytes", n, enc, m, len(body))
 			}
@@ -155,7 +155,7 @@ func longWindow(n int) []byte {
 func BenchmarkCompress(b *testing.B) {
 	for _, n := range []int{8, 1000} {
 		body := longWindow(n)
-		for enc := Identity + 1; enc < encodings; enc++ {
+		for enc := Identity + 1; enc < Encodings; enc++ {
 			b.Run(fmt.Sprintf("%d/%s", n, enc), func(b *testing.B) {
 				b.ReportAllocs()
 				b.SetBytes(int64(len(body)))
@@ -174,7 +174,7 @@ func FuzzCompress(f *testing.F) {
 	f.Add([]byte("#EXTM3U\n"))
 	f.Add(longWindow(8))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for enc := Identity + 1; enc < encodings; enc++ {
+		for enc := Identity + 1; enc < Encodings; enc++ {
 			if !bytes.Equal(decode(t, compress(b, enc), enc), b) {
 				t.Fatalf("%s comes back changed", enc)
 			}

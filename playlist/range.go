@@ -179,7 +179,7 @@ func (r Range) rendered(dst []byte, enc Encoding) *Rendered {
 		dst = append(dst, "#EXT-X-ENDLIST\n"...)
 	}
 	out := rendered(dst, Identity)
-	if enc != Identity && enc < encodings {
+	if enc != Identity && enc < Encodings {
 		out = rendered(compress(dst, enc), enc)
 	}
 	return &out

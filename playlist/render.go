@@ -123,13 +123,13 @@ func (m *mediaMemo) tsForms(l tsList) *forms {
 }
 
 // forms are the encodings of one text.
-type forms [encodings]struct {
+type forms [Encodings]struct {
 	once sync.Once
 	r    Rendered
 }
 
 func (f *forms) get(enc Encoding, write func() []byte) *Rendered {
-	if enc >= encodings {
+	if enc >= Encodings {
 		enc = Identity
 	}
 	x := &f[enc]

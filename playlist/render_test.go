@@ -30,7 +30,7 @@ func TestRenderedOnce(t *testing.T) {
 		{"multivariant br", func() *Rendered { return Multivariant(p, Brotli) }, string(AppendMultivariant(nil, p)), Brotli},
 		{"multivariant zstd", func() *Rendered { return Multivariant(p, Zstd) }, string(AppendMultivariant(nil, p)), Zstd},
 		{"I-frames zstd", func() *Rendered { return IFramesOnly(w, Zstd) }, string(AppendIFramesOnly(nil, w)), Zstd},
-		{"an encoding that there is not", func() *Rendered { return Media(w, NoSkip, encodings) }, text(w, NoSkip), Identity},
+		{"an encoding that there is not", func() *Rendered { return Media(w, NoSkip, Encodings) }, text(w, NoSkip), Identity},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var wg sync.WaitGroup
@@ -59,7 +59,7 @@ func TestRenderedOnce(t *testing.T) {
 
 // TestRenderedAfterPanic: what could not be written is not taken for an empty playlist by whoever asks next.
 func TestRenderedAfterPanic(t *testing.T) {
-	for enc := Identity; enc < encodings; enc++ {
+	for enc := Identity; enc < Encodings; enc++ {
 		var f forms
 		for i := range 2 {
 			func() {
@@ -82,7 +82,7 @@ func TestTags(t *testing.T) {
 		for range 2 {
 			w := b.video.r.Window()
 			all := []*Rendered{Media(b.audio.r.Window(), NoSkip, Identity)}
-			for enc := range encodings {
+			for enc := range Encodings {
 				all = append(all, Media(w, NoSkip, enc), Media(w, SkipYes, enc))
 			}
 			for _, r := range all {
@@ -97,7 +97,7 @@ func TestTags(t *testing.T) {
 			b.parts(1)
 		}
 	}
-	mustEqual(t, "bodies", len(seen), 2*(1+2*int(encodings)))
+	mustEqual(t, "bodies", len(seen), 2*(1+2*int(Encodings)))
 }
 
 // TestNothingToSkip: such a delta update is the full playlist itself.

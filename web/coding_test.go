@@ -231,8 +231,7 @@ func TestCodedOnce(t *testing.T) {
 	s, e := newLive(t)
 	h := s.Handler()
 	path := e.dir("video") + "index.m3u8"
-	for enc := range codings {
-		coding := playlist.Encoding(enc)
+	for coding := range playlist.Encodings {
 		w := playlist.Media(e.video().Window(), playlist.NoSkip, coding)
 		for range 3 {
 			k := &keeper{sink: newSink()}

@@ -39,7 +39,7 @@ const statusClientLeft = 499
 // A verdict is how an error is told.
 type verdict struct {
 	status int
-	cache  []string
+	cache  string
 	retry  bool
 }
 
@@ -98,28 +98,34 @@ func (s *Server) failIn(w *response, r *http.Request, err error, td int) {
 	for _, k := range [...]string{"Etag", "Last-Modified", "Content-Encoding", "Accept-Ranges"} {
 		delete(h, k) // of the reply that has become this one
 	}
-	h["Cache-Control"] = v.cache
+	w.fields = w.fields[:0]
 	if v.retry {
-		h["Retry-After"] = retrySoon
+		w.add("Retry-After", retrySoon)
 	}
 	switch v.status {
 	case http.StatusMethodNotAllowed:
 		if len(h["Allow"]) == 0 {
-			h["Allow"] = allowed
+			w.add("Allow", allowed)
 		}
 	case http.StatusNotAcceptable:
-		h["Vary"] = varyEncoding
+		w.add("Vary", varyEncoding)
 	}
 	// What is left of a body would be taken for the next request. HTTP/2 has streams for that, and no Connection field
 	// (RFC 9113 8.2.2): net/http would close everybody's connection for it.
 	if r.ProtoMajor < 2 && (errors.Is(err, errBody) || errors.Is(err, errBodyLate) || errors.Is(err, errBodyBroken)) {
-		h["Connection"] = closing
+		h.Set("Connection", "close")
 	}
-	text := err.Error() + "\n"
-	h["Content-Type"] = typeText
-	h["X-Content-Type-Options"] = nosniff
-	h["Content-Length"] = []string{strconv.Itoa(len(text))}
-	w.WriteHeader(v.status)
+	w.say(r, v.status, v.cache, err.Error()+"\n")
+}
+
+// say answers with a line of text.
+func (w *response) say(r *http.Request, status int, cache, text string) {
+	w.add("Cache-Control", cache)
+	w.add("Content-Type", typeText)
+	w.add("X-Content-Type-Options", nosniff)
+	w.add("Content-Length", strconv.Itoa(len(text)))
+	w.size = len(text)
+	w.writeFields(status)
 	if r.Method != http.MethodHead {
 		w.WriteString(text)
 	}

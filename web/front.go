@@ -141,13 +141,12 @@ func (f *front) panicked(w *response, r *http.Request, v any) {
 // preflight answers OPTIONS, for whatever path: it needs no authorisation and says the same to everybody (Fetch, CORS
 // protocol).
 func preflight(w *response) {
-	h := w.Header()
-	h["Access-Control-Allow-Methods"] = allowed
-	h["Access-Control-Allow-Headers"] = allowedHeads
-	h["Access-Control-Max-Age"] = preflightAge
-	h["Allow"] = allowed
-	h["Cache-Control"] = cacheDay
-	w.WriteHeader(http.StatusNoContent)
+	w.add("Access-Control-Allow-Methods", allowed)
+	w.add("Access-Control-Allow-Headers", allowedHeads)
+	w.add("Access-Control-Max-Age", preflightAge)
+	w.add("Allow", allowed)
+	w.add("Cache-Control", cacheDay)
+	w.writeFields(http.StatusNoContent)
 }
 
 // canonical says whether a request's path is the one under which a cache may keep the object. The path has been
@@ -251,12 +250,12 @@ func (w *response) WriteHeader(status int) {
 	w.status = status
 	h := w.Header()
 	if len(h["Cache-Control"]) == 0 {
-		h["Cache-Control"] = cacheNever
+		h.Set("Cache-Control", cacheNever)
 	}
 	if !w.private {
-		h["Access-Control-Allow-Origin"] = anyOrigin
-		h["Access-Control-Expose-Headers"] = exposed
-		h["Timing-Allow-Origin"] = anyOrigin
+		for i := range cors {
+			h[cors[i].Name] = corsValues[i : i+1 : i+1]
+		}
 	}
 	w.timed()
 	w.limit()
@@ -290,9 +289,7 @@ func (w *response) writeFields(status int) {
 	if to, ok := w.ResponseWriter.(fieldWriter); ok && len(w.Header()) == 0 && !w.server.AccessLog && !w.server.ServerTiming {
 		w.status = status
 		if !w.private {
-			w.add("Access-Control-Allow-Origin", anyOrigin[0])
-			w.add("Access-Control-Expose-Headers", exposed[0])
-			w.add("Timing-Allow-Origin", anyOrigin[0])
+			w.fields = append(w.fields, cors[:]...)
 		}
 		w.limit()
 		to.WriteFields(status, w.fields, w.size)

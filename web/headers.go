@@ -6,46 +6,42 @@ import (
 	"sync/atomic"
 	"time"
 
-	"headwater/playlist"
 	"headwater/segmenter/media"
+	"headwater/web/http1"
 )
 
-// Header values that many replies share. Header maps get them as they are, under canonical keys, and nobody modifies
-// them.
-var (
-	anyOrigin      = []string{"*"}
-	exposed        = []string{"Age, Date, ETag, Content-Range, Retry-After, CMSD-Static, CMSD-Dynamic"}
-	allowed        = []string{"GET, HEAD, OPTIONS"}
-	allowedHeads   = []string{"Range, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status"}
-	allowedPathway = []string{"GET, HEAD, PUT, DELETE, OPTIONS"}
-	onlyDelete     = []string{"DELETE"}
-	preflightAge   = []string{"86400"}
-	varyEncoding   = []string{"Accept-Encoding"}
-	rangeUnit      = []string{"bytes"}
-	nosniff        = []string{"nosniff"}
-	retrySoon      = []string{"1"}
-	closing        = []string{"close"}
-	zeroLength     = []string{"0"}
-	typePlaylist   = []string{"application/vnd.apple.mpegurl"}
-	typeVideo      = []string{"video/mp4"}
-	typeAudio      = []string{"audio/mp4"}
-	typeTS         = []string{"video/mp2t"}
-	typeJSON       = []string{"application/json"}
-	typeSteering   = []string{"application/vnd.apple.steering-list"} // RFC 8259 with the names of RFC 8216bis 7.2
-	typeText       = []string{"text/plain; charset=utf-8"}
-	cacheMaster    = []string{"public, max-age=3, stale-if-error=60"}
-	cacheForever   = []string{"public, max-age=31536000, immutable"} // RFC 8246
-	cacheDay       = []string{"public, max-age=86400"}
-	cacheNever     = []string{"private, no-store"} // some edges honour the one word, some the other
+// The values of many replies' header fields.
+const (
+	allowed        = "GET, HEAD, OPTIONS"
+	allowedHeads   = "Range, Authorization, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status"
+	allowedPathway = "GET, HEAD, PUT, DELETE, OPTIONS"
+	preflightAge   = "86400"
+	varyEncoding   = "Accept-Encoding"
+	rangeUnit      = "bytes"
+	nosniff        = "nosniff"
+	retrySoon      = "1"
+	typePlaylist   = "application/vnd.apple.mpegurl"
+	typeVideo      = "video/mp4"
+	typeAudio      = "audio/mp4"
+	typeTS         = "video/mp2t"
+	typeJSON       = "application/json"
+	typeSteering   = "application/vnd.apple.steering-list" // RFC 8259 with the names of RFC 8216bis 7.2
+	typeText       = "text/plain; charset=utf-8"
+	cacheMaster    = "public, max-age=3, stale-if-error=60"
+	cacheForever   = "public, max-age=31536000, immutable" // RFC 8246
+	cacheDay       = "public, max-age=86400"
+	cacheNever     = "private, no-store" // some edges honour the one word, some the other
 )
 
-// codings are the values of Content-Encoding; Identity has none (RFC 9110 8.4).
-var codings = [...][]string{
-	playlist.Identity: nil,
-	playlist.Gzip:     {playlist.Gzip.String()},
-	playlist.Brotli:   {playlist.Brotli.String()},
-	playlist.Zstd:     {playlist.Zstd.String()},
+// cors are the fields of every reply of the media port.
+var cors = [...]http1.Field{
+	{Name: "Access-Control-Allow-Origin", Value: "*"},
+	{Name: "Access-Control-Expose-Headers", Value: "Age, Date, ETag, Content-Range, Retry-After, CMSD-Static, CMSD-Dynamic"},
+	{Name: "Timing-Allow-Origin", Value: "*"},
 }
+
+// corsValues are theirs, for header maps; nobody modifies them.
+var corsValues = [len(cors)]string{cors[0].Value, cors[1].Value, cors[2].Value}
 
 // Seconds for which caches keep what has no name of its own for ever.
 const (
@@ -55,25 +51,25 @@ const (
 	ageData    = 1    // what the pages show
 )
 
-var maxAges = func() (out [128][]string) {
+var maxAges = func() (out [128]string) {
 	for i := range out {
-		out[i] = []string{"public, max-age=" + strconv.Itoa(i)}
+		out[i] = "public, max-age=" + strconv.Itoa(i)
 	}
 	return
 }()
 
 // maxAge returns the Cache-Control of what everybody may keep for so many seconds.
-func maxAge(seconds int) []string {
+func maxAge(seconds int) string {
 	if seconds >= 0 && seconds < len(maxAges) {
 		return maxAges[seconds]
 	}
-	return []string{"public, max-age=" + strconv.Itoa(seconds)}
+	return "public, max-age=" + strconv.Itoa(seconds)
 }
 
 var cacheEnded = maxAge(ageEnded)
 
 // mediaType is the Content-Type of a rendition's segments, parts and initialization sections.
-func mediaType(k media.Kind) []string {
+func mediaType(k media.Kind) string {
 	if k == media.Audio {
 		return typeAudio
 	}

@@ -314,7 +314,7 @@ func (s *Server) serveMediaPlaylist(w *response, r *http.Request, run *segmenter
 
 // playlistCache is how long the answer with that Window may be kept. Everybody who asks for what is next gets the same
 // answer, so it is kept for longer than anybody asks for it; the answer to whoever comes later differs, and is not.
-func playlistCache(w *segmenter.Window, d *directives) []string {
+func playlistCache(w *segmenter.Window, d *directives) string {
 	td := w.TargetDuration
 	switch {
 	case w.Ended:

@@ -21,7 +21,7 @@ const unnamed = -1
 
 // A wish is what a request's Accept-Encoding says, in thousandths.
 type wish struct {
-	codings [len(codings)]int
+	codings [playlist.Encodings]int
 	other   int // "*"
 }
 

@@ -119,7 +119,7 @@ func FuzzNegotiate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, v string) {
 		enc, ok := negotiate([]string{v})
-		if int(enc) >= len(codings) {
+		if enc >= playlist.Encodings {
 			t.Fatalf("%q: coding %d", v, enc)
 		}
 		w := readWish([]string{v})
@@ -129,7 +129,7 @@ func FuzzNegotiate(f *testing.F) {
 			}
 			return w.other
 		}
-		for e := range playlist.Encoding(len(codings)) {
+		for e := range playlist.Encodings {
 			switch q := weightOf(e); {
 			case q < unnamed || q > 1000:
 				t.Fatalf("%q: weight %d", v, q)

@@ -13,8 +13,8 @@ import (
 
 // An object is what a GET is answered with, and what is said of it. One of bytes, part, segment and ts is set.
 type object struct {
-	contentType []string
-	cache       []string
+	contentType string
+	cache       string
 	tag         string // of the strong entity tag, without quotes
 	quoted      string // with them, if that is there already
 	length      string // size, likewise
@@ -52,21 +52,21 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 		return
 	case http.StatusPreconditionFailed:
 		if o.varies {
-			w.Header()["Vary"] = varyEncoding
+			w.Header().Set("Vary", varyEncoding)
 		}
 		s.fail(w, r, errPrecondition)
 		return
 	}
 	o.describe(w, tag)
-	w.add("Content-Type", o.contentType[0])
+	w.add("Content-Type", o.contentType)
 	if v := o.cmsd.String(); v != "" {
 		w.add("Cmsd-Static", v)
 	}
-	if v := codings[o.coding]; v != nil {
-		w.add("Content-Encoding", v[0])
+	if o.coding != playlist.Identity { // which has no name here (RFC 9110 8.4)
+		w.add("Content-Encoding", o.coding.String())
 	}
 	if o.ranges {
-		w.add("Accept-Ranges", rangeUnit[0])
+		w.add("Accept-Ranges", rangeUnit)
 	}
 	if o.ts != nil && !s.loadTS(w, r, o) {
 		return
@@ -80,7 +80,7 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 			status, from, n = http.StatusPartialContent, first, length
 			w.add("Content-Range", "bytes "+strconv.Itoa(from)+"-"+strconv.Itoa(from+n-1)+"/"+strconv.Itoa(o.size))
 		case rangeBeyond:
-			w.Header()["Content-Range"] = []string{"bytes */" + strconv.Itoa(o.size)}
+			w.Header().Set("Content-Range", "bytes */"+strconv.Itoa(o.size))
 			s.fail(w, r, errRange)
 			return
 		}
@@ -103,12 +103,12 @@ func (s *Server) serveObject(w *response, r *http.Request, o *object) {
 // describe adds what 304 says too.
 func (o *object) describe(w *response, tag string) {
 	w.add("Etag", tag)
-	w.add("Cache-Control", o.cache[0])
+	w.add("Cache-Control", o.cache)
 	if o.modified > 0 {
 		w.add("Last-Modified", httpDate(o.modified))
 	}
 	if o.varies {
-		w.add("Vary", varyEncoding[0])
+		w.add("Vary", varyEncoding)
 	}
 }
 

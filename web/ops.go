@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/http"
-	"strconv"
 
 	"github.com/gorilla/mux"
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,7 +32,9 @@ func (s *Server) onlyGet(h func(*response, *http.Request)) http.HandlerFunc {
 }
 
 // serveHealth says that the process answers.
-func (s *Server) serveHealth(w *response, r *http.Request) { say(w, r, http.StatusOK, "ok\n") }
+func (s *Server) serveHealth(w *response, r *http.Request) {
+	w.say(r, http.StatusOK, cacheNever, "ok\n")
+}
 
 // serveReady says whether the origin should be sent traffic.
 func (s *Server) serveReady(w *response, r *http.Request) {
@@ -43,8 +44,8 @@ func (s *Server) serveReady(w *response, r *http.Request) {
 	}
 	if s.Ready != nil {
 		if err := s.Ready(); err != nil {
-			w.Header()["Retry-After"] = retrySoon
-			say(w, r, http.StatusServiceUnavailable, "not ready: "+err.Error()+"\n")
+			w.add("Retry-After", retrySoon)
+			w.say(r, http.StatusServiceUnavailable, cacheNever, "not ready: "+err.Error()+"\n")
 			return
 		}
 	}
@@ -54,16 +55,5 @@ func (s *Server) serveReady(w *response, r *http.Request) {
 			text += "warning: " + warning + "\n"
 		}
 	}
-	say(w, r, http.StatusOK, text)
-}
-
-func say(w *response, r *http.Request, status int, text string) {
-	h := w.Header()
-	h["Content-Type"] = typeText
-	h["X-Content-Type-Options"] = nosniff
-	h["Content-Length"] = []string{strconv.Itoa(len(text))}
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		w.WriteString(text)
-	}
+	w.say(r, http.StatusOK, cacheNever, text)
 }

@@ -98,7 +98,7 @@ func (s *Server) servePathway(rw http.ResponseWriter, r *http.Request) {
 		}
 		id = ""
 	default:
-		w.Header()["Allow"] = allowedPathway
+		w.Header().Set("Allow", allowedPathway)
 		s.fail(w, r, errMethod)
 		return
 	}

@@ -50,7 +50,7 @@ func (s *Server) allRecordings() ([]byte, error) {
 func (s *Server) removeRecording(rw http.ResponseWriter, r *http.Request) {
 	w := rw.(*response)
 	if r.Method != http.MethodDelete {
-		w.Header()["Allow"] = onlyDelete
+		w.Header().Set("Allow", http.MethodDelete)
 		s.fail(w, r, errMethod)
 		return
 	}
@@ -69,6 +69,6 @@ func (s *Server) removeRecording(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.Info("recording removed", "stream", name[:i], "run", name[i+1:], "remote", r.RemoteAddr)
-	w.Header()["Cache-Control"] = cacheNever
+	w.Header().Set("Cache-Control", cacheNever)
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -210,15 +210,14 @@ func (s *Server) redirect(w *response, r *http.Request, m *mediaPath, want span,
 	if m.ts {
 		to = "../" + run.ID + "/" + want.String() + "/" + playlist.TSFolder + "/" + playlist.Index
 	}
-	h := w.Header()
-	h["Location"] = []string{to}
+	w.add("Location", to)
 	age := max(run.TargetDuration()/2, 1)
 	if relative {
 		age = ageLive
 	}
-	h["Cache-Control"] = maxAge(age)
-	h["Content-Length"] = zeroLength
-	w.WriteHeader(http.StatusFound)
+	w.add("Cache-Control", maxAge(age))
+	w.add("Content-Length", "0")
+	w.writeFields(http.StatusFound)
 }
 
 // serveSpan answers with a playlist of a span of a run.
@@ -376,7 +375,7 @@ func (s *span) last(w *segmenter.Window) uint64 {
 }
 
 // age is for how long the playlist of a span may be kept: not for longer than what it lists is there.
-func (s *span) age(run *segmenter.Run, of playlist.Range) []string {
+func (s *span) age(run *segmenter.Run, of playlist.Range) string {
 	least := max(run.TargetDuration()/2, 1)
 	main := run.Main()
 	segs := main.Retained()

@@ -97,7 +97,7 @@ func goodHost(u *url.URL) bool {
 type Steering struct {
 	streams string // the pattern of names that it is for; "" is all that no other one is for
 	ttl     time.Duration
-	cache   []string // Cache-Control of a manifest
+	cache   string // Cache-Control of a manifest
 
 	now atomic.Pointer[pathways]
 }
@@ -123,7 +123,7 @@ func NewSteering(streams string, ttl time.Duration, list []Pathway) *Steering {
 	s := &Steering{streams: streams, ttl: ttl}
 	// Whoever asks again after the TTL is to get a new one, from his own cache too. No other cache has a use for it: the
 	// query of each viewer differs.
-	s.cache = []string{"private, max-age=" + strconv.Itoa(s.seconds()/2)}
+	s.cache = "private, max-age=" + strconv.Itoa(s.seconds()/2)
 	now := &pathways{list: make([]steered, len(list))}
 	for i, p := range list {
 		now.list[i] = steered{Pathway: p}
