@@ -178,6 +178,10 @@ func TestStalledReader(t *testing.T) {
 		t.Errorf("%d of %d bytes, %v", n, seg.Size(), err)
 	}
 
+	if n := s.metrics.bytes[ClassSegment].Load(); n == 0 || n >= uint64(seg.Size()) {
+		t.Errorf("%d of %d bytes are said to have been sent", n, seg.Size())
+	}
+
 	// Over HTTP/2 the stream is reset, not ended.
 	resp, err = newH2C(t).RoundTrip(mustRequest(t, base+path))
 	if err != nil {

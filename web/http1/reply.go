@@ -188,25 +188,21 @@ func (w *response) Write(b []byte) (int, error) {
 			w.frame()
 		}
 	}
-	w.sent += int64(len(b))
+	n := len(b)
 	switch {
 	case w.mute:
 	case w.length >= 0:
-		w.put(b)
+		n = w.put(b)
+	case !w.chunked && len(w.body)+len(b) <= unsizedBody:
+		w.body = append(w.body, b...)
 	default:
 		if !w.chunked {
-			if len(w.body)+len(b) <= unsizedBody {
-				w.body = append(w.body, b...)
-				break
-			}
 			w.chunk()
 		}
-		w.putChunk(b)
+		n = w.putChunk(b)
 	}
-	if w.err != nil {
-		return 0, w.err
-	}
-	return len(b), nil
+	w.sent += int64(n)
+	return n, w.err
 }
 
 // ReadFrom implements io.ReaderFrom: a file goes out by sendfile(2) if its length has been said.
@@ -214,11 +210,8 @@ func (w *response) ReadFrom(src io.Reader) (int64, error) {
 	if w.status == 0 {
 		w.WriteHeader(http.StatusOK)
 	}
-	if w.length < 0 || w.mute || !w.framed || w.err != nil {
-		return io.Copy(struct{ io.Writer }{w}, src)
-	}
 	to, ok := w.conn.nc.(io.ReaderFrom)
-	if !ok {
+	if !ok || w.length < 0 || w.mute || !w.framed || w.err != nil {
 		return io.Copy(struct{ io.Writer }{w}, src)
 	}
 	if w.out != nil {
@@ -241,47 +234,51 @@ func (w *response) chunk() {
 	w.out = appendField(w.out, "Transfer-Encoding", "chunked")
 	w.frame()
 	w.putChunk(w.body)
-	w.body = w.body[:0]
+	w.body = nil
 }
 
-func (w *response) putChunk(b []byte) {
+// putChunk is put for a chunk of b.
+func (w *response) putChunk(b []byte) int {
 	if len(b) == 0 {
-		return // it would be the end
+		return 0 // it would be the end
 	}
 	w.putString(strconv.FormatInt(int64(len(b)), 16) + "\r\n")
-	w.put(b)
+	n := w.put(b)
 	w.putString("\r\n")
+	return n
 }
 
 func (w *response) putString(s string) { w.put([]byte(s)) }
 
-// put writes b, or keeps it to be written with what follows.
-func (w *response) put(b []byte) {
+// put writes b, or keeps it to be written with what follows, and returns how much of it.
+func (w *response) put(b []byte) int {
 	if w.out == nil && len(b) <= replyBuffer {
 		w.out = buffers.Get().(*[replyBuffer]byte)[:0]
 	}
 	if len(w.out)+len(b) <= cap(w.out) {
 		w.out = append(w.out, b...)
-		return
+		return len(b)
 	}
-	w.send(b)
+	return w.send(b)
 }
 
-// send writes what is kept, and b.
-func (w *response) send(b []byte) {
+// send writes what is kept, and b, and returns how much of that.
+func (w *response) send(b []byte) (n int) {
 	if w.err != nil {
-		return
+		return 0
 	}
 	switch {
 	case w.out == nil:
-		_, w.err = w.conn.nc.Write(b)
+		n, w.err = w.conn.nc.Write(b)
 	case len(b) == 0:
 		_, w.err = w.conn.nc.Write(w.out)
 	default:
-		// One call of writev(2).
-		_, w.err = (&net.Buffers{w.out, b}).WriteTo(w.conn.nc)
+		var all int64
+		all, w.err = (&net.Buffers{w.out, b}).WriteTo(w.conn.nc) // one call of writev(2)
+		n = max(int(all)-len(w.out), 0)
 	}
 	w.drop()
+	return n
 }
 
 // drop gives the buffer back.
